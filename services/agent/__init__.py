@@ -1,0 +1,1 @@
+"""The agent room: turns, and the conversations they belong to."""

@@ -1,0 +1,1 @@
+"""The router room: sends each request to the right model, and holds the keys."""
