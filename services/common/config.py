@@ -40,3 +40,5 @@ class RoomConfig(BaseSettings):
     """The share of traces that is kept."""
     drain_s: float = 8.0
     """How long running calls get after SIGTERM."""
+    longest_call_s: float = 330.0
+    """No call runs longer: what an old connection gets to end in after a rotation."""

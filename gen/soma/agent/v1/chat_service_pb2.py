@@ -24,13 +24,12 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from soma.agent.v1 import chat_event_pb2 as soma_dot_agent_dot_v1_dot_chat__event__pb2
 from soma.agent.v1 import conversation_pb2 as soma_dot_agent_dot_v1_dot_conversation__pb2
 from soma.common.v1 import access_pb2 as soma_dot_common_dot_v1_dot_access__pb2
-from soma.common.v1 import failure_pb2 as soma_dot_common_dot_v1_dot_failure__pb2
-from soma.common.v1 import model_pb2 as soma_dot_common_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n soma/agent/v1/chat_service.proto\x12\rsoma.agent.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a soma/agent/v1/conversation.proto\x1a\x1bsoma/common/v1/access.proto\x1a\x1csoma/common/v1/failure.proto\x1a\x1asoma/common/v1/model.proto\"\xce\x02\n\x0b\x43hatRequest\x12\x14\n\x0c\x63onversation\x18\x01 \x01(\t\x12\xc7\x01\n\x04text\x18\x02 \x01(\tB\xb8\x01\xbaH\xb4\x01\xba\x01>\n\nTEXT_EMPTY\x12$The text is empty. Write a question.\x1a\nthis != \'\'\xba\x01p\n\rTEXT_TOO_LONG\x12\x41The text is longer than 128 KiB. Shorten it, or send it in parts.\x1a\x1c\x62ytes(this).size() <= 131072\x12!\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x12-\n\x04tier\x18\x04 \x01(\tB\x1f\xbaH\x1cr\x1aR\x00R\x07premiumR\x08standardR\x03slmB\r\n\x0b_request_id\"\xb6\x02\n\tChatEvent\x12\x15\n\x08sequence\x18\x01 \x01(\rH\x01\x88\x01\x01\x12+\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32\x17.soma.agent.v1.AcceptedH\x00\x12,\n\x08\x64\x65\x63ision\x18\x03 \x01(\x0b\x32\x18.soma.common.v1.DecisionH\x00\x12#\n\x04text\x18\x04 \x01(\x0b\x32\x13.soma.agent.v1.TextH\x00\x12-\n\theartbeat\x18\x05 \x01(\x0b\x32\x18.soma.agent.v1.HeartbeatH\x00\x12#\n\x04\x64one\x18\x06 \x01(\x0b\x32\x13.soma.agent.v1.DoneH\x00\x12(\n\x05\x65rror\x18\x07 \x01(\x0b\x32\x17.soma.common.v1.FailureH\x00\x42\x07\n\x05\x65ventB\x0b\n\t_sequence\".\n\x08\x41\x63\x63\x65pted\x12\x0c\n\x04turn\x18\x01 \x01(\t\x12\x14\n\x0c\x63onversation\x18\x02 \x01(\t\"\x15\n\x04Text\x12\r\n\x05\x64\x65lta\x18\x01 \x01(\t\"\x0b\n\tHeartbeat\"r\n\x04\x44one\x12$\n\x05usage\x18\x01 \x01(\x0b\x32\x15.soma.common.v1.Usage\x12\x15\n\rcost_microusd\x18\x02 \x01(\x03\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12\x16\n\x0e\x66irst_token_ms\x18\x04 \x01(\r\"8\n\x10WatchTurnRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\r\"!\n\x11\x43\x61ncelTurnRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1e\n\x0eGetTurnRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"T\n\x10ListTurnsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x1c\n\tpage_size\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"P\n\x11ListTurnsResponse\x12\"\n\x05turns\x18\x01 \x03(\x0b\x32\x13.soma.agent.v1.Turn\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xf8\x05\n\x0b\x43hatService\x12\x92\x01\n\x04\x43hat\x12\x1a.soma.agent.v1.ChatRequest\x1a\x18.soma.agent.v1.ChatEvent\"R\xca\xda\x18!\n\x04\x65\x64ge\x12\x06member\x12\x05\x61\x64min\x1a\nchat.asked\x82\xd3\xe4\x93\x02\'\"\x0f/v1/chat:stream:\x01*Z\x11\"\x0c/chat/stream:\x01*0\x01\x12\x93\x01\n\tWatchTurn\x12\x1f.soma.agent.v1.WatchTurnRequest\x1a\x18.soma.agent.v1.ChatEvent\"I\xca\xda\x18\x15\n\x04\x65\x64ge\x12\x06member\x12\x05\x61\x64min\x82\xd3\xe4\x93\x02*\x12(/v1/{name=conversations/*/turns/*}:watch0\x01\x12\xa2\x01\n\nCancelTurn\x12 .soma.agent.v1.CancelTurnRequest\x1a\x13.soma.agent.v1.Turn\"]\xca\xda\x18%\n\x04\x65\x64ge\x12\x06member\x12\x05\x61\x64min\x1a\x0eturn.cancelled\x82\xd3\xe4\x93\x02.\")/v1/{name=conversations/*/turns/*}:cancel:\x01*\x12\x82\x01\n\x07GetTurn\x12\x1d.soma.agent.v1.GetTurnRequest\x1a\x13.soma.agent.v1.Turn\"C\xca\xda\x18\x15\n\x04\x65\x64ge\x12\x06member\x12\x05\x61\x64min\x82\xd3\xe4\x93\x02$\x12\"/v1/{name=conversations/*/turns/*}\x12\x93\x01\n\tListTurns\x12\x1f.soma.agent.v1.ListTurnsRequest\x1a .soma.agent.v1.ListTurnsResponse\"C\xca\xda\x18\x15\n\x04\x65\x64ge\x12\x06member\x12\x05\x61\x64min\x82\xd3\xe4\x93\x02$\x12\"/v1/{parent=conversations/*}/turnsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n soma/agent/v1/chat_service.proto\x12\rsoma.agent.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1esoma/agent/v1/chat_event.proto\x1a soma/agent/v1/conversation.proto\x1a\x1bsoma/common/v1/access.proto\"\xce\x02\n\x0b\x43hatRequest\x12\x14\n\x0c\x63onversation\x18\x01 \x01(\t\x12\xc7\x01\n\x04text\x18\x02 \x01(\tB\xb8\x01\xbaH\xb4\x01\xba\x01>\n\nTEXT_EMPTY\x12$The text is empty. Write a question.\x1a\nthis != \'\'\xba\x01p\n\rTEXT_TOO_LONG\x12\x41The text is longer than 128 KiB. Shorten it, or send it in parts.\x1a\x1c\x62ytes(this).size() <= 131072\x12!\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x12-\n\x04tier\x18\x04 \x01(\tB\x1f\xbaH\x1cr\x1aR\x00R\x07premiumR\x08standardR\x03slmB\r\n\x0b_request_id\"8\n\x10WatchTurnRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\r\"!\n\x11\x43\x61ncelTurnRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1e\n\x0eGetTurnRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"T\n\x10ListTurnsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x1c\n\tpage_size\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"P\n\x11ListTurnsResponse\x12\"\n\x05turns\x18\x01 \x03(\x0b\x32\x13.soma.agent.v1.Turn\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xf8\x05\n\x0b\x43hatService\x12\x92\x01\n\x04\x43hat\x12\x1a.soma.agent.v1.ChatRequest\x1a\x18.soma.agent.v1.ChatEvent\"R\xca\xda\x18!\n\x04\x65\x64ge\x12\x06member\x12\x05\x61\x64min\x1a\nchat.asked\x82\xd3\xe4\x93\x02\'\"\x0f/v1/chat:stream:\x01*Z\x11\"\x0c/chat/stream:\x01*0\x01\x12\x93\x01\n\tWatchTurn\x12\x1f.soma.agent.v1.WatchTurnRequest\x1a\x18.soma.agent.v1.ChatEvent\"I\xca\xda\x18\x15\n\x04\x65\x64ge\x12\x06member\x12\x05\x61\x64min\x82\xd3\xe4\x93\x02*\x12(/v1/{name=conversations/*/turns/*}:watch0\x01\x12\xa2\x01\n\nCancelTurn\x12 .soma.agent.v1.CancelTurnRequest\x1a\x13.soma.agent.v1.Turn\"]\xca\xda\x18%\n\x04\x65\x64ge\x12\x06member\x12\x05\x61\x64min\x1a\x0eturn.cancelled\x82\xd3\xe4\x93\x02.\")/v1/{name=conversations/*/turns/*}:cancel:\x01*\x12\x82\x01\n\x07GetTurn\x12\x1d.soma.agent.v1.GetTurnRequest\x1a\x13.soma.agent.v1.Turn\"C\xca\xda\x18\x15\n\x04\x65\x64ge\x12\x06member\x12\x05\x61\x64min\x82\xd3\xe4\x93\x02$\x12\"/v1/{name=conversations/*/turns/*}\x12\x93\x01\n\tListTurns\x12\x1f.soma.agent.v1.ListTurnsRequest\x1a .soma.agent.v1.ListTurnsResponse\"C\xca\xda\x18\x15\n\x04\x65\x64ge\x12\x06member\x12\x05\x61\x64min\x82\xd3\xe4\x93\x02$\x12\"/v1/{parent=conversations/*}/turnsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,28 +54,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHATSERVICE'].methods_by_name['GetTurn']._serialized_options = b'\312\332\030\025\n\004edge\022\006member\022\005admin\202\323\344\223\002$\022\"/v1/{name=conversations/*/turns/*}'
   _globals['_CHATSERVICE'].methods_by_name['ListTurns']._loaded_options = None
   _globals['_CHATSERVICE'].methods_by_name['ListTurns']._serialized_options = b'\312\332\030\025\n\004edge\022\006member\022\005admin\202\323\344\223\002$\022\"/v1/{parent=conversations/*}/turns'
-  _globals['_CHATREQUEST']._serialized_start=232
-  _globals['_CHATREQUEST']._serialized_end=566
-  _globals['_CHATEVENT']._serialized_start=569
-  _globals['_CHATEVENT']._serialized_end=879
-  _globals['_ACCEPTED']._serialized_start=881
-  _globals['_ACCEPTED']._serialized_end=927
-  _globals['_TEXT']._serialized_start=929
-  _globals['_TEXT']._serialized_end=950
-  _globals['_HEARTBEAT']._serialized_start=952
-  _globals['_HEARTBEAT']._serialized_end=963
-  _globals['_DONE']._serialized_start=965
-  _globals['_DONE']._serialized_end=1079
-  _globals['_WATCHTURNREQUEST']._serialized_start=1081
-  _globals['_WATCHTURNREQUEST']._serialized_end=1137
-  _globals['_CANCELTURNREQUEST']._serialized_start=1139
-  _globals['_CANCELTURNREQUEST']._serialized_end=1172
-  _globals['_GETTURNREQUEST']._serialized_start=1174
-  _globals['_GETTURNREQUEST']._serialized_end=1204
-  _globals['_LISTTURNSREQUEST']._serialized_start=1206
-  _globals['_LISTTURNSREQUEST']._serialized_end=1290
-  _globals['_LISTTURNSRESPONSE']._serialized_start=1292
-  _globals['_LISTTURNSRESPONSE']._serialized_end=1372
-  _globals['_CHATSERVICE']._serialized_start=1375
-  _globals['_CHATSERVICE']._serialized_end=2135
+  _globals['_CHATREQUEST']._serialized_start=206
+  _globals['_CHATREQUEST']._serialized_end=540
+  _globals['_WATCHTURNREQUEST']._serialized_start=542
+  _globals['_WATCHTURNREQUEST']._serialized_end=598
+  _globals['_CANCELTURNREQUEST']._serialized_start=600
+  _globals['_CANCELTURNREQUEST']._serialized_end=633
+  _globals['_GETTURNREQUEST']._serialized_start=635
+  _globals['_GETTURNREQUEST']._serialized_end=665
+  _globals['_LISTTURNSREQUEST']._serialized_start=667
+  _globals['_LISTTURNSREQUEST']._serialized_end=751
+  _globals['_LISTTURNSRESPONSE']._serialized_start=753
+  _globals['_LISTTURNSRESPONSE']._serialized_end=833
+  _globals['_CHATSERVICE']._serialized_start=836
+  _globals['_CHATSERVICE']._serialized_end=1596
 # @@protoc_insertion_point(module_scope)

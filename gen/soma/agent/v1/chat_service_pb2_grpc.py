@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from soma.agent.v1 import chat_event_pb2 as soma_dot_agent_dot_v1_dot_chat__event__pb2
 from soma.agent.v1 import chat_service_pb2 as soma_dot_agent_dot_v1_dot_chat__service__pb2
 from soma.agent.v1 import conversation_pb2 as soma_dot_agent_dot_v1_dot_conversation__pb2
 
@@ -39,12 +40,12 @@ class ChatServiceStub:
         self.Chat = channel.unary_stream(
                 '/soma.agent.v1.ChatService/Chat',
                 request_serializer=soma_dot_agent_dot_v1_dot_chat__service__pb2.ChatRequest.SerializeToString,
-                response_deserializer=soma_dot_agent_dot_v1_dot_chat__service__pb2.ChatEvent.FromString,
+                response_deserializer=soma_dot_agent_dot_v1_dot_chat__event__pb2.ChatEvent.FromString,
                 _registered_method=True)
         self.WatchTurn = channel.unary_stream(
                 '/soma.agent.v1.ChatService/WatchTurn',
                 request_serializer=soma_dot_agent_dot_v1_dot_chat__service__pb2.WatchTurnRequest.SerializeToString,
-                response_deserializer=soma_dot_agent_dot_v1_dot_chat__service__pb2.ChatEvent.FromString,
+                response_deserializer=soma_dot_agent_dot_v1_dot_chat__event__pb2.ChatEvent.FromString,
                 _registered_method=True)
         self.CancelTurn = channel.unary_unary(
                 '/soma.agent.v1.ChatService/CancelTurn',
@@ -115,12 +116,12 @@ def add_ChatServiceServicer_to_server(servicer, server):
             'Chat': grpc.unary_stream_rpc_method_handler(
                     servicer.Chat,
                     request_deserializer=soma_dot_agent_dot_v1_dot_chat__service__pb2.ChatRequest.FromString,
-                    response_serializer=soma_dot_agent_dot_v1_dot_chat__service__pb2.ChatEvent.SerializeToString,
+                    response_serializer=soma_dot_agent_dot_v1_dot_chat__event__pb2.ChatEvent.SerializeToString,
             ),
             'WatchTurn': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchTurn,
                     request_deserializer=soma_dot_agent_dot_v1_dot_chat__service__pb2.WatchTurnRequest.FromString,
-                    response_serializer=soma_dot_agent_dot_v1_dot_chat__service__pb2.ChatEvent.SerializeToString,
+                    response_serializer=soma_dot_agent_dot_v1_dot_chat__event__pb2.ChatEvent.SerializeToString,
             ),
             'CancelTurn': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelTurn,
@@ -165,7 +166,7 @@ class ChatService:
             target,
             '/soma.agent.v1.ChatService/Chat',
             soma_dot_agent_dot_v1_dot_chat__service__pb2.ChatRequest.SerializeToString,
-            soma_dot_agent_dot_v1_dot_chat__service__pb2.ChatEvent.FromString,
+            soma_dot_agent_dot_v1_dot_chat__event__pb2.ChatEvent.FromString,
             options,
             channel_credentials,
             insecure,
@@ -192,7 +193,7 @@ class ChatService:
             target,
             '/soma.agent.v1.ChatService/WatchTurn',
             soma_dot_agent_dot_v1_dot_chat__service__pb2.WatchTurnRequest.SerializeToString,
-            soma_dot_agent_dot_v1_dot_chat__service__pb2.ChatEvent.FromString,
+            soma_dot_agent_dot_v1_dot_chat__event__pb2.ChatEvent.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from soma.agent.v1 import chat_event_pb2 as _chat_event_pb2
 from soma.agent.v1 import chat_service_pb2 as _chat_service_pb2
 from soma.agent.v1 import conversation_pb2 as _conversation_pb2
 import abc as _abc_1
@@ -17,13 +18,13 @@ class ChatServiceStub:
     """ChatService answers questions. A turn, once admitted, runs to its end whether anyone watches or not."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    Chat: _aio.UnaryStreamMultiCallable[_chat_service_pb2.ChatRequest, _chat_service_pb2.ChatEvent]
+    Chat: _aio.UnaryStreamMultiCallable[_chat_service_pb2.ChatRequest, _chat_event_pb2.ChatEvent]
     """Chat asks a question and streams the answer: `accepted` at once, `decision`, `text` as it comes, then `done` or
     `error`. A stream that ends without either was cut: go on with WatchTurn. The same request_id gives the same turn
     and its events from 1. Refuses with CONVERSATION_UNKNOWN, TURN_RUNNING (naming the turn), REQUEST_ID_REUSED,
     TEXT_EMPTY, TEXT_TOO_LONG, ROOM_BUSY, and STORE_UNAVAILABLE when nothing could be written down.
     """
-    WatchTurn: _aio.UnaryStreamMultiCallable[_chat_service_pb2.WatchTurnRequest, _chat_service_pb2.ChatEvent]
+    WatchTurn: _aio.UnaryStreamMultiCallable[_chat_service_pb2.WatchTurnRequest, _chat_event_pb2.ChatEvent]
     """WatchTurn streams the events of a turn after a sequence: those that were, then those that come, to the end.
     It may be called as often as wanted. After the last event of a finished turn the stream is empty.
     Refuses with TURN_UNKNOWN, and with SEQUENCE_UNKNOWN beyond the last event.
@@ -46,8 +47,8 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
     def Chat(
         self,
         request: _chat_service_pb2.ChatRequest,
-        context: _aio.ServicerContext[_chat_service_pb2.ChatRequest, _abc.AsyncIterator[_chat_service_pb2.ChatEvent]],
-    ) -> _abc.AsyncIterator[_chat_service_pb2.ChatEvent]:
+        context: _aio.ServicerContext[_chat_service_pb2.ChatRequest, _abc.AsyncIterator[_chat_event_pb2.ChatEvent]],
+    ) -> _abc.AsyncIterator[_chat_event_pb2.ChatEvent]:
         """Chat asks a question and streams the answer: `accepted` at once, `decision`, `text` as it comes, then `done` or
         `error`. A stream that ends without either was cut: go on with WatchTurn. The same request_id gives the same turn
         and its events from 1. Refuses with CONVERSATION_UNKNOWN, TURN_RUNNING (naming the turn), REQUEST_ID_REUSED,
@@ -58,8 +59,8 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
     def WatchTurn(
         self,
         request: _chat_service_pb2.WatchTurnRequest,
-        context: _aio.ServicerContext[_chat_service_pb2.WatchTurnRequest, _abc.AsyncIterator[_chat_service_pb2.ChatEvent]],
-    ) -> _abc.AsyncIterator[_chat_service_pb2.ChatEvent]:
+        context: _aio.ServicerContext[_chat_service_pb2.WatchTurnRequest, _abc.AsyncIterator[_chat_event_pb2.ChatEvent]],
+    ) -> _abc.AsyncIterator[_chat_event_pb2.ChatEvent]:
         """WatchTurn streams the events of a turn after a sequence: those that were, then those that come, to the end.
         It may be called as often as wanted. After the last event of a finished turn the stream is empty.
         Refuses with TURN_UNKNOWN, and with SEQUENCE_UNKNOWN beyond the last event.

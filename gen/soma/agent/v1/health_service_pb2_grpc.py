@@ -47,7 +47,7 @@ class HealthServiceServicer:
     """
 
     def CheckHealth(self, request, context):
-        """CheckHealth returns when a chat could be answered now: Postgres takes a write and the router has an open model.
+        """CheckHealth returns when a chat could be answered now: Postgres answers and the router has an open model.
         Refuses with ROOM_UNAVAILABLE or STORE_UNAVAILABLE, saying which part is down.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -17,7 +17,7 @@ class HealthServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CheckHealth: _aio.UnaryUnaryMultiCallable[_health_service_pb2.CheckHealthRequest, _health_service_pb2.CheckHealthResponse]
-    """CheckHealth returns when a chat could be answered now: Postgres takes a write and the router has an open model.
+    """CheckHealth returns when a chat could be answered now: Postgres answers and the router has an open model.
     Refuses with ROOM_UNAVAILABLE or STORE_UNAVAILABLE, saying which part is down.
     """
 
@@ -30,7 +30,7 @@ class HealthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _health_service_pb2.CheckHealthRequest,
         context: _aio.ServicerContext[_health_service_pb2.CheckHealthRequest, _abc.Awaitable[_health_service_pb2.CheckHealthResponse]],
     ) -> _abc.Awaitable[_health_service_pb2.CheckHealthResponse]:
-        """CheckHealth returns when a chat could be answered now: Postgres takes a write and the router has an open model.
+        """CheckHealth returns when a chat could be answered now: Postgres answers and the router has an open model.
         Refuses with ROOM_UNAVAILABLE or STORE_UNAVAILABLE, saying which part is down.
         """
 

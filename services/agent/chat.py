@@ -1,0 +1,240 @@
+"""What people do with turns: ask, watch, cancel, read. One method a deed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from soma.agent.v1 import chat_service_pb2 as wire
+from soma.agent.v1.chat_event_pb2 import Accepted, ChatEvent
+from soma.agent.v1.conversation_pb2 import Turn as TurnResource
+
+from services.agent import prompt, store, told
+from services.agent.feed import key_of, recall
+from services.agent.names import conversation_id, conversation_name, no_conversation, no_turn, turn_ids, turn_name
+from services.agent.transcript import HEARTBEAT, HEARTBEAT_S
+from services.agent.turn import TURN_S, Agent, Turn
+from services.common import events, pages
+from services.common.caller import Caller
+from services.common.clock import new_id
+from services.common.db import Transaction
+from services.common.errors import Conflict, Exhausted, Invalid, Unavailable
+from services.common.once import once
+from services.common.telemetry import log
+
+CANCEL_S = 5.0
+WATCH_S = TURN_S + 60
+LOOK_S = 1.0
+LAST = ("done", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """The turns that run here, and the way to those that run elsewhere or have ended."""
+
+    agent: Agent
+    most: int
+    """How many turns may run at once."""
+    turns: dict[UUID, Turn] = field(default_factory=dict)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def ask(self, caller: Caller, request: wire.ChatRequest) -> AsyncIterator[ChatEvent]:
+        """Admit a turn, or find the one that this request has begun before; then follow it from its first event."""
+        accepted = await self._admit(caller, request)
+        async for event in self.watch(caller, accepted.turn, 0):
+            yield event
+
+    async def watch(self, caller: Caller, name: str, after: int) -> AsyncIterator[ChatEvent]:
+        """Events numbered above `after`, to the last. Raises NotFound TURN_UNKNOWN, Invalid SEQUENCE_UNKNOWN."""
+        ids = turn_ids(name)
+        turn = self._running(caller, ids)
+        if turn:
+            check_sequence(after, len(turn.transcript.events))
+            async for event in turn.transcript.follow(after):
+                yield event
+            return
+        async for event in self._watch_elsewhere(caller, ids, after):
+            yield event
+
+    async def cancel(self, caller: Caller, name: str) -> TurnResource:
+        """Stop a running turn wherever it runs, wait for its end, and return it as it is then."""
+        ids = turn_ids(name)
+        async with self.agent.db.tenant(caller) as tx:
+            tx.about(name)
+            if await store.turn(tx, ids) is None:
+                raise no_turn(name)
+            await store.ask_cancel(tx, ids)
+        await self.stop(caller, ids)
+        async with self.agent.db.upkeep(caller) as tx:
+            return await store.turn(tx, ids) or missing(name)
+
+    async def stop(self, caller: Caller, ids: tuple[UUID, UUID]) -> None:
+        """Wait until a turn that was asked to cancel has ended, five seconds at most."""
+        turn = self._running(caller, ids)
+        async with asyncio.timeout(CANCEL_S):
+            if turn:
+                turn.stop("cancelled")
+                await turn.over.wait()
+                return
+            while (said := await self._said(caller, ids)) and said[0]:
+                await asyncio.sleep(LOOK_S / 4)
+
+    async def get(self, caller: Caller, name: str) -> TurnResource:
+        async with self.agent.db.tenant(caller) as tx:
+            return await store.turn(tx, turn_ids(name)) or missing(name)
+
+    async def page(self, caller: Caller, request: wire.ListTurnsRequest) -> wire.ListTurnsResponse:
+        """One page, newest first, ended early where it would be too large."""
+        conversation = conversation_id(request.parent)
+        before = pages.before(request.page_token, request.parent)
+        size = request.page_size or pages.DEFAULT_SIZE
+        async with self.agent.db.tenant(caller) as tx:
+            if await store.conversation(tx, conversation) is None:
+                raise no_conversation(request.parent)
+            found = await store.turns(tx, conversation, before, size + 1)
+        page = pages.fitting(found[:size])
+        more = len(page) < len(found)
+        token = pages.token_after(turn_ids(page[-1].name)[1], request.parent) if more else ""
+        return wire.ListTurnsResponse(turns=page, next_page_token=token)
+
+    async def drain(self, grace_s: float) -> None:
+        """Admit no more; give the running turns a while; then end them in band."""
+        self.closing.set()
+        if self.tasks:
+            await asyncio.wait(self.tasks, timeout=grace_s)
+        for turn in self.turns.values():
+            turn.stop("interrupted")
+        if self.tasks:
+            await asyncio.wait(self.tasks, timeout=grace_s)
+
+    async def _admit(self, caller: Caller, request: wire.ChatRequest) -> Accepted:
+        """Write the turn down, and let it run: from here it does not need the caller."""
+        self._check_open()
+        db = self.agent.db
+        async with db.tenant(caller) as tx, once(tx, request.request_id, request, Accepted) as answer:
+            if answer.known:
+                tx.about(answer.known.turn)
+                return answer.known
+            conversation = await enter_conversation(tx, request)
+            ids = (conversation, new_id())
+            accepted = Accepted(turn=turn_name(*ids), conversation=conversation_name(conversation))
+            await self._write(tx, ids, request, accepted)
+            answer.keep(accepted)
+        self._run(self.agent.begin(ids, caller, request.text, request.tier or "standard", ChatEvent(accepted=accepted)))
+        return accepted
+
+    async def _write(
+        self, tx: Transaction, ids: tuple[UUID, UUID], request: wire.ChatRequest, accepted: Accepted
+    ) -> None:
+        tx.about(accepted.turn)
+        first = ChatEvent(sequence=1, accepted=accepted)
+        tier = request.tier or "standard"
+        other = await store.add_turn(tx, ids, request.text, tier, first, tx.clock.now(), self.agent.holder)
+        if other:
+            running = turn_name(ids[0], other)
+            message = "A question of this conversation is still being answered. Wait for it, or cancel it."
+            raise Conflict("TURN_RUNNING", message, turn=running)
+        await events.append(tx, told.asked(ids, request.text))
+
+    def _check_open(self) -> None:
+        if self.closing.is_set():
+            raise Unavailable("ROOM_UNAVAILABLE", "The agent is restarting. Try again in a moment.", retry_after_s=1)
+        if len(self.turns) >= self.most:
+            message = "The agent answers as many questions as it can. Try again in a moment."
+            raise Exhausted("ROOM_BUSY", message, retry_after_s=2)
+
+    def _run(self, turn: Turn) -> None:
+        self.turns[turn.ids[1]] = turn
+        task = asyncio.create_task(self._answer(turn), name=turn.name)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _answer(self, turn: Turn) -> None:
+        """One turn to its end. A fault of ours is told in the log; the lease runs out and the turn ends by that."""
+        try:
+            await self.agent.answer(turn)
+        except Exception as fault:
+            log().error("turn broke", turn=turn.name, exc_info=fault)
+        finally:
+            del self.turns[turn.ids[1]]
+
+    def _running(self, caller: Caller, ids: tuple[UUID, UUID]) -> Turn | None:
+        turn = self.turns.get(ids[1])
+        mine = turn and turn.ids == ids and turn.ours
+        same = turn and (turn.caller.tenant, turn.caller.subject) == (caller.tenant, caller.subject)
+        return turn if mine and same else None
+
+    async def _said(self, caller: Caller, ids: tuple[UUID, UUID]) -> tuple[bool, list[ChatEvent]] | None:
+        async with self.agent.db.upkeep(caller) as tx:
+            return await store.said(tx, ids)
+
+    async def _watch_elsewhere(self, caller: Caller, ids: tuple[UUID, UUID], after: int) -> AsyncIterator[ChatEvent]:
+        """A turn that has ended, or runs in another agent: from Postgres, and until it ends from Valkey."""
+        cache, key = self.agent.cache, key_of(caller.tenant, ids[1])
+        seen, quiet_since, checked = after, time.monotonic(), False
+        async with asyncio.timeout(WATCH_S):
+            while True:
+                said = await self._said(caller, ids)
+                if said is None:
+                    raise no_turn(turn_name(*ids))
+                running, kept = said
+                known = await recall(cache, key, kept) if running else kept
+                if not checked:
+                    check_sequence(after, len(known))
+                    checked = True
+                for event in known[seen:]:
+                    seen, quiet_since = event.sequence, time.monotonic()
+                    yield event
+                if not running:
+                    return
+                async for event in self._live(key, seen):
+                    seen, quiet_since = event.sequence, time.monotonic()
+                    yield event
+                    if event.WhichOneof("event") in LAST:
+                        return
+                if time.monotonic() - quiet_since > HEARTBEAT_S:
+                    quiet_since = time.monotonic()
+                    yield HEARTBEAT
+
+    async def _live(self, key: str, seen: int) -> AsyncIterator[ChatEvent]:
+        """What Valkey has next, for as long as it goes on without a gap or a second's pause."""
+        try:
+            while entries := await self.agent.cache.after(key, seen, wait_s=LOOK_S):
+                for number, raw in entries:
+                    if number != seen + 1:
+                        return
+                    seen = number
+                    yield ChatEvent.FromString(raw)
+        except Unavailable:
+            await asyncio.sleep(LOOK_S)
+
+
+async def enter_conversation(tx: Transaction, request: wire.ChatRequest) -> UUID:
+    """The conversation to go on with, held until commit; or a new one, titled by its first question."""
+    now = tx.clock.now()
+    if not request.conversation:
+        conversation = new_id()
+        await store.add_conversation(tx, conversation, prompt.title_of(request.text), now)
+        await events.append(tx, told.of_conversation("created", conversation))
+        return conversation
+    conversation = conversation_id(request.conversation)
+    found = await store.locked(tx, conversation)
+    if found is None:
+        raise no_conversation(request.conversation)
+    await store.touch(tx, conversation, found[0] or prompt.title_of(request.text), now)
+    return conversation
+
+
+def check_sequence(after: int, last: int) -> None:
+    """Raise Invalid SEQUENCE_UNKNOWN beyond the last event."""
+    if after > last:
+        message = f"The turn has {last} events; there is nothing after {after} yet. Watch from 0."
+        raise Invalid("SEQUENCE_UNKNOWN", message, last_sequence=str(last))
+
+
+def missing(name: str) -> TurnResource:
+    raise no_turn(name)

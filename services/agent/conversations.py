@@ -1,0 +1,120 @@
+"""What people do with conversations. One method a deed, one transaction a method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from soma.agent.v1 import conversation_service_pb2 as wire
+from soma.agent.v1.conversation_pb2 import Conversation
+
+from services.agent import store, told
+from services.agent.chat import Chat
+from services.agent.names import conversation_id, conversation_name, no_conversation, turn_ids
+from services.common import events, pages
+from services.common.caller import Caller
+from services.common.clock import new_id
+from services.common.db import Database
+from services.common.errors import Conflict, Invalid
+from services.common.once import once
+
+
+@dataclass(frozen=True, slots=True)
+class Conversations:
+    db: Database
+    chat: Chat
+
+    async def create(self, caller: Caller, request: wire.CreateConversationRequest) -> Conversation:
+        async with (
+            self.db.tenant(caller) as tx,
+            once(tx, request.request_id, request, Conversation) as answer,
+        ):
+            if answer.known:
+                tx.about(answer.known.name)
+                return answer.known
+            conversation = new_id()
+            tx.about(conversation_name(conversation))
+            await store.add_conversation(tx, conversation, request.conversation.title, tx.clock.now())
+            await events.append(tx, told.of_conversation("created", conversation))
+            made = await store.conversation(tx, conversation)
+            return answer.keep(made or lost(conversation))
+
+    async def get(self, caller: Caller, name: str) -> Conversation:
+        async with self.db.tenant(caller) as tx:
+            found = await store.conversation(tx, conversation_id(name))
+        if found is None:
+            raise no_conversation(name)
+        return found
+
+    async def page(self, caller: Caller, request: wire.ListConversationsRequest) -> wire.ListConversationsResponse:
+        before = pages.before(request.page_token, "conversations")
+        size = request.page_size or pages.DEFAULT_SIZE
+        async with self.db.tenant(caller) as tx:
+            found = await store.conversations(tx, before, size + 1)
+        page = found[:size]
+        token = pages.token_after(conversation_id(page[-1].name), "conversations") if len(found) > size else ""
+        return wire.ListConversationsResponse(conversations=page, next_page_token=token)
+
+    async def update(self, caller: Caller, request: wire.UpdateConversationRequest) -> Conversation:
+        check_mask(request.update_mask.paths)
+        asked = request.conversation
+        conversation = conversation_id(asked.name)
+        async with (
+            self.db.tenant(caller) as tx,
+            once(tx, request.request_id, request, Conversation) as answer,
+        ):
+            tx.about(asked.name)
+            if answer.known:
+                return answer.known
+            found = await store.locked(tx, conversation)
+            if found is None:
+                raise no_conversation(asked.name)
+            check_etag(asked.etag, str(found[1]))
+            await store.retitle(tx, conversation, asked.title, tx.clock.now())
+            await events.append(tx, told.of_conversation("updated", conversation))
+            made = await store.conversation(tx, conversation)
+            return answer.keep(made or lost(conversation))
+
+    async def delete(self, caller: Caller, request: wire.DeleteConversationRequest) -> wire.DeleteConversationResponse:
+        conversation = conversation_id(request.name)
+        await self._stop_turn(caller, conversation)
+        gone = wire.DeleteConversationResponse()
+        async with (
+            self.db.tenant(caller) as tx,
+            once(tx, request.request_id, request, wire.DeleteConversationResponse) as answer,
+        ):
+            tx.about(request.name)
+            if answer.known is not None:
+                return answer.known
+            if not await store.drop_conversation(tx, conversation):
+                raise no_conversation(request.name)
+            await events.append(tx, told.of_conversation("deleted", conversation))
+            return answer.keep(gone)
+
+    async def _stop_turn(self, caller: Caller, conversation: UUID) -> None:
+        """End the turn that runs in the conversation, if there is one: it would write into what is gone."""
+        async with self.db.upkeep(caller) as tx:
+            found = await store.conversation(tx, conversation)
+            running = turn_ids(found.running_turn) if found and found.running_turn else None
+            if running:
+                await store.ask_cancel(tx, running)
+        if running:
+            await self.chat.stop(caller, running)
+
+
+def check_mask(paths: object) -> None:
+    """Raise Invalid UPDATE_MASK_INVALID unless the mask names the title alone."""
+    if list(paths) != ["title"]:  # type: ignore[call-overload]
+        message = "Say what changes with updateMask=title: the title is all that can be changed."
+        raise Invalid("UPDATE_MASK_INVALID", message)
+
+
+def check_etag(sent: str, newest: str) -> None:
+    """Raise Conflict ETAG_STALE when an etag was sent that is not the newest."""
+    if sent and sent != newest:
+        message = "Someone changed this conversation meanwhile. Read it again, then change it."
+        raise Conflict("ETAG_STALE", message, etag=newest)
+
+
+def lost(conversation: UUID) -> Conversation:
+    raise no_conversation(conversation_name(conversation))

@@ -1,0 +1,54 @@
+"""A running turn's events in Valkey, so that any agent can serve those who watch. Its absence stops nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from soma.agent.v1.chat_event_pb2 import ChatEvent
+
+from services.common.cache import Cache
+from services.common.errors import Unavailable
+
+KEEP_S = 3600
+PAUSE_S = 1.0
+
+
+def key_of(tenant: str, turn: UUID) -> str:
+    return f"{{{tenant}}}:turn:{turn}:events"
+
+
+@dataclass(slots=True)
+class Feed:
+    """Where one turn's events go. After a failure it rests a second, then catches up."""
+
+    cache: Cache
+    key: str
+    published: int = 0
+    _rest_until: float = field(default=0.0, init=False)
+
+    async def publish(self, events: Sequence[ChatEvent]) -> None:
+        """Append those of the turn's events that are not there yet."""
+        if time.monotonic() < self._rest_until or self.published == len(events):
+            return
+        fresh = [event.SerializeToString() for event in events[self.published :]]
+        try:
+            await self.cache.append(self.key, self.published + 1, fresh, keep_s=KEEP_S)
+        except Unavailable:
+            self._rest_until = time.monotonic() + PAUSE_S
+        else:
+            self.published += len(fresh)
+
+
+async def recall(cache: Cache, key: str, kept: Sequence[ChatEvent]) -> list[ChatEvent]:
+    """The events of a turn as far as anyone can know: those kept in Postgres, then what Valkey has beyond them."""
+    events = list(kept)
+    try:
+        for number, raw in await cache.after(key, len(events)):
+            if number == len(events) + 1:
+                events.append(ChatEvent.FromString(raw))
+    except Unavailable:
+        pass
+    return events

@@ -1,0 +1,40 @@
+"""What the room tells the event log: ids, sizes and hashes, never what people wrote. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from uuid import UUID
+
+from soma.events.v1alpha1.message_pb2 import MessageEvent
+
+from services.agent.names import conversation_name, turn_name
+from services.agent.store import Ended
+
+TURN_ENDED = {"done": "turn.answered", "failed": "turn.failed", "cancelled": "turn.cancelled"}
+
+
+def of_conversation(kind: str, conversation: UUID) -> MessageEvent:
+    """conversation.created, .updated or .deleted."""
+    return MessageEvent(type=f"conversation.{kind}", conversation=conversation_name(conversation))
+
+
+def asked(ids: tuple[UUID, UUID], question: str) -> MessageEvent:
+    event = MessageEvent(type="turn.asked", conversation=conversation_name(ids[0]), turn=turn_name(*ids))
+    return measured(event, question)
+
+
+def ended(ids: tuple[UUID, UUID], ended: Ended) -> MessageEvent:
+    event = MessageEvent(
+        type=TURN_ENDED[ended.state],
+        conversation=conversation_name(ids[0]),
+        turn=turn_name(*ids),
+        cost_microusd=ended.cost_microusd,
+        reason=ended.error.reason if ended.error else None,
+    )
+    return measured(event, ended.answer)
+
+
+def measured(event: MessageEvent, text: str) -> MessageEvent:
+    raw = text.encode()
+    event.size_bytes, event.sha256 = len(raw), hashlib.sha256(raw).hexdigest()
+    return event

@@ -1,0 +1,29 @@
+"""Work that runs beside a block and ends with it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+
+
+@asynccontextmanager
+async def alongside(work: Coroutine[Any, Any, None], *, name: str) -> AsyncIterator[None]:
+    """Run `work` while the block runs, and cancel it at the end. A fault in it is logged at once, raised at the end."""
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_report)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (fault := task.exception()):
+        structlog.get_logger().error("background work failed", work=task.get_name(), exc_info=fault)

@@ -1,0 +1,78 @@
+"""The one door to Valkey (Redis). Every key begins with {tenant}, so that a cluster keeps a tenant's keys together.
+
+Nothing lives only here that may not be lost: callers go on without it when it is away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.exceptions import RedisError, ResponseError
+
+from services.common.errors import Unavailable
+
+WAIT_S = 2.0
+CONNECT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """Numbered streams of bytes. Raises Unavailable STORE_UNAVAILABLE when Valkey is away."""
+
+    redis: Redis
+
+    async def append(self, key: str, first: int, entries: Sequence[bytes], *, keep_s: int) -> None:
+        """Append entries numbered from `first`. Those that are there already stay as they are."""
+        with cache_errors():
+            async with self.redis.pipeline(transaction=False) as pipe:
+                for number, entry in enumerate(entries, start=first):
+                    pipe.xadd(key, {"e": entry}, id=f"{number}-0")
+                pipe.expire(key, keep_s)
+                for result in await pipe.execute(raise_on_error=False):
+                    if isinstance(result, RedisError) and not isinstance(result, ResponseError):
+                        raise result
+
+    async def after(self, key: str, number: int, *, wait_s: float = 0) -> list[tuple[int, bytes]]:
+        """Entries numbered above `number`, oldest first, at most 1,000; waits up to `wait_s` for the first."""
+        with cache_errors():
+            block = int(wait_s * 1000) or None
+            found = await self.redis.xread({key: f"{number}-0"}, count=1000, block=block)
+        streams = found.values() if isinstance(found, dict) else [rows for _, rows in found or []]
+        return [(int(entry_id.split(b"-")[0]), fields[b"e"]) for rows in streams for entry_id, fields in flat(rows)]
+
+    async def forget(self, key: str) -> None:
+        with cache_errors():
+            await self.redis.delete(key)
+
+
+def flat(rows: list) -> list:  # type: ignore[type-arg]
+    """RESP3 nests a stream's rows one deeper than RESP2."""
+    return rows[0] if rows and isinstance(rows[0], list) and rows[0] and isinstance(rows[0][0], (list, tuple)) else rows
+
+
+class cache_errors:  # noqa: N801 - reads as a phrase: with cache_errors()
+    """Turns Valkey's absence into Unavailable STORE_UNAVAILABLE."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, fault: BaseException | None, trace: object) -> None:
+        if isinstance(fault, (RedisError, OSError, TimeoutError)):
+            raise Unavailable("STORE_UNAVAILABLE", "The cache does not answer. Try again.", retry_after_s=1) from fault
+
+
+@asynccontextmanager
+async def open_cache(url: str, *, connections: int = 32) -> AsyncIterator[Cache]:
+    """Connections are made when they are needed: a room starts without Valkey too."""
+    pool = BlockingConnectionPool.from_url(
+        url, max_connections=connections, timeout=WAIT_S, socket_timeout=WAIT_S + 2, socket_connect_timeout=CONNECT_S
+    )
+    redis = Redis(connection_pool=pool)
+    try:
+        yield Cache(redis)
+    finally:
+        await redis.aclose()
+        await pool.aclose()

@@ -1,0 +1,162 @@
+"""The one door to Postgres. A transaction belongs to one tenant, and Postgres itself keeps it there.
+
+async with db.tenant(caller) as tx:      # in a handler: audited by the method's action, read-only for a read
+async with db.tenant(caller, action="turn.answered") as tx:    # work that goes on after its call
+async with db.upkeep(caller) as tx:      # writes that are nobody's action: checkpoints, leases
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from services.common import audit
+from services.common.call import Call, current
+from services.common.caller import Caller
+from services.common.clock import Clock
+from services.common.errors import Denied, Unavailable
+
+Record = asyncpg.Record
+UniqueViolation = asyncpg.UniqueViolationError
+
+ENTER = "SELECT set_config('role', $1, true), set_config('search_path', $2, true)"
+ACQUIRE_S = 5.0
+STATEMENT_S = 10.0
+
+
+class Transaction:
+    """Statements of one tenant, all or nothing. `about` names the resource that the audit row will speak of."""
+
+    __slots__ = ("_conn", "_note", "action", "call", "caller", "clock")
+
+    def __init__(self, conn: Any, caller: Caller, action: str, call: Call, clock: Clock) -> None:
+        self._conn, self.caller, self.action, self.call, self.clock = conn, caller, action, call, clock
+        self._note: str | None = None
+
+    def about(self, resource: str) -> None:
+        """What the audit row is about. A write that commits without it fails."""
+        self._note = resource
+
+    async def execute(self, statement: str, *values: object) -> None:
+        await self._conn.execute(statement, *values)
+
+    async def fetch(self, statement: str, *values: object) -> Sequence[Record]:
+        rows: Sequence[Record] = await self._conn.fetch(statement, *values)
+        return rows
+
+    async def fetchrow(self, statement: str, *values: object) -> Record | None:
+        row: Record | None = await self._conn.fetchrow(statement, *values)
+        return row
+
+    async def fetchval(self, statement: str, *values: object) -> Any:
+        return await self._conn.fetchval(statement, *values)
+
+    async def settle(self) -> None:
+        """Write the audit row. Called at commit."""
+        if not self.action:
+            return
+        if self._note is None:
+            raise RuntimeError(f"{self.action} commits without saying what it is about: call tx.about(resource)")
+        event = audit.event(self.caller, self.action, self.call, self.clock.now(), resource=self._note)
+        await self.execute(*audit.row(event))
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A pool of connections, each free to become one tenant for one transaction."""
+
+    pool: asyncpg.Pool[Record]
+    clock: Clock
+
+    @asynccontextmanager
+    async def tenant(self, caller: Caller, *, action: str = "") -> AsyncIterator[Transaction]:
+        """A transaction of the caller's tenant. Without an action of its own it has the call's, and a call that has
+        none only reads. Raises Unavailable STORE_UNAVAILABLE when Postgres is away, Denied TENANT_UNKNOWN."""
+        call = current.get()
+        action = action or call.action
+        async with self._begin(caller, action, call, readonly=not action) as tx:
+            yield tx
+            await tx.settle()
+
+    @asynccontextmanager
+    async def upkeep(self, caller: Caller) -> AsyncIterator[Transaction]:
+        """A transaction that is nobody's action and leaves no audit row."""
+        async with self._begin(caller, "", current.get(), readonly=False) as tx:
+            yield tx
+
+    async def look(self, statement: str, *values: object) -> Sequence[Record]:
+        """Read control tables as the room itself, of all tenants."""
+        with store_errors():
+            rows: Sequence[Record] = await self.pool.fetch(statement, *values, timeout=STATEMENT_S)
+            return rows
+
+    async def audit_refusal(self, call: Call, action: str, reason: str) -> None:
+        """Write down that a person's call was refused, in a transaction of its own."""
+        event = audit.event(call.caller, action, call, self.clock.now(), reason=reason)
+        async with self.upkeep(call.caller) as tx:
+            await tx.execute(*audit.row(event))
+
+    @asynccontextmanager
+    async def _begin(self, caller: Caller, action: str, call: Call, *, readonly: bool) -> AsyncIterator[Transaction]:
+        with store_errors():
+            async with self.pool.acquire(timeout=ACQUIRE_S) as conn, conn.transaction(readonly=readonly):
+                await enter(conn, caller.tenant)
+                yield Transaction(conn, caller, action, call, self.clock)
+
+
+async def enter(conn: Any, tenant: str) -> None:
+    try:
+        await conn.execute(ENTER, f"t_{tenant}", f"t_{tenant}, ext")
+    except (asyncpg.InvalidParameterValueError, asyncpg.InsufficientPrivilegeError) as refused:
+        raise Denied("TENANT_UNKNOWN", f"This mesh does not serve the tenant {tenant}.", tenant=tenant) from refused
+
+
+class store_errors:  # noqa: N801 - reads as a phrase: with store_errors()
+    """Turns Postgres' absence into Unavailable STORE_UNAVAILABLE. Faults of our statements stay as they are."""
+
+    AWAY = (
+        OSError,
+        TimeoutError,
+        asyncpg.PostgresConnectionError,
+        asyncpg.InterfaceError,
+        asyncpg.OperatorInterventionError,
+        asyncpg.InsufficientResourcesError,
+        asyncpg.InvalidAuthorizationSpecificationError,
+    )
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, fault: BaseException | None, trace: object) -> None:
+        if isinstance(fault, self.AWAY):
+            message = "The database does not answer. Try again in a moment."
+            raise Unavailable("STORE_UNAVAILABLE", message, retry_after_s=1) from fault
+
+
+@asynccontextmanager
+async def open_database(url: str, clock: Clock, *, connections: int = 16) -> AsyncIterator[Database]:
+    """Connections of a room's own role. Opens when Postgres answers, within 30 seconds."""
+    pool = await connect(url, connections)
+    try:
+        yield Database(pool, clock)
+    finally:
+        try:
+            await asyncio.wait_for(pool.close(), timeout=5)
+        except TimeoutError:
+            pool.terminate()
+
+
+async def connect(url: str, connections: int) -> asyncpg.Pool[Record]:
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                return await asyncpg.create_pool(
+                    url, min_size=2, max_size=connections, command_timeout=STATEMENT_S, timeout=ACQUIRE_S
+                )
+            except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError):
+                await asyncio.sleep(0.1)

@@ -1,0 +1,55 @@
+"""Pages of a list, newest first. A token is opaque to clients and good for the list that gave it only."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import uuid
+from collections.abc import Sequence
+from typing import TypeVar
+
+from google.protobuf.message import Message
+
+from services.common.errors import Invalid
+
+M = TypeVar("M", bound=Message)
+
+DEFAULT_SIZE = 50
+MOST_BYTES = 512 * 1024
+NEWEST = uuid.UUID(int=2**128 - 1)
+
+
+def token_after(last: uuid.UUID, listing: str) -> str:
+    """The token of the page after `last` in the list named `listing`."""
+    return base64.urlsafe_b64encode(last.bytes + mark(listing)).decode().rstrip("=")
+
+
+def before(token: str, listing: str) -> uuid.UUID:
+    """The id that the page's rows are older than. Raises Invalid PAGE_TOKEN_INVALID."""
+    if not token:
+        return NEWEST
+    try:
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raw = b""
+    if len(raw) != 20 or raw[16:] != mark(listing):
+        message = "The page token is not one of this list. Begin with the first page, without a token."
+        raise Invalid("PAGE_TOKEN_INVALID", message)
+    return uuid.UUID(bytes=raw[:16])
+
+
+def fitting(page: Sequence[M]) -> list[M]:
+    """The beginning of a page that stays below 512 KiB: its first message in any case."""
+    total = 0
+    kept: list[M] = []
+    for message in page:
+        total += message.ByteSize()
+        if kept and total > MOST_BYTES:
+            break
+        kept.append(message)
+    return kept
+
+
+def mark(listing: str) -> bytes:
+    return hashlib.sha256(listing.encode()).digest()[:4]

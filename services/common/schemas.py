@@ -1,0 +1,35 @@
+"""The one door to JSON Schema: an event becomes JSON only if it is what its committed schema promises."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import jsonschema_rs
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+
+
+def to_json(event: Message) -> str:
+    """The event as JSON. Raises ValueError, which fails the caller's transaction, when it breaks its schema."""
+    body = MessageToDict(event, always_print_fields_with_no_presence=True)
+    try:
+        validator(event.DESCRIPTOR.full_name).validate(body)
+    except jsonschema_rs.ValidationError as fault:
+        raise ValueError(f"{event.DESCRIPTOR.full_name} breaks its schema: {fault.message}") from fault
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+
+
+@cache
+def validator(name: str) -> jsonschema_rs.Draft202012Validator:
+    schema = json.loads((schema_folder() / f"{name}.json").read_text())
+    return jsonschema_rs.Draft202012Validator(schema, validate_formats=True)
+
+
+def schema_folder() -> Path:
+    """gen/schemas of the checkout, or what the wheel brought."""
+    package = Path(str(resources.files("services")))
+    wheel, checkout = package / "gen" / "schemas", package.parent / "gen" / "schemas"
+    return wheel if wheel.is_dir() else checkout

@@ -1,0 +1,124 @@
+"""How a room is served: its doors opened, its methods guarded, its end orderly."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import uvloop
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from pydantic import ValidationError
+
+from services.common.clock import Clock, SystemClock
+from services.common.config import RoomConfig
+from services.common.db import Database, open_database
+from services.common.errors import Refusal
+from services.common.identity import Identity, open_identity
+from services.common.interceptors import Guard, GuardInterceptor
+from services.common.modes import ALLOWS
+from services.common.telemetry import Sight, log, open_telemetry
+from services.common.tokens import Verifier, open_verifier
+
+C = TypeVar("C", bound=RoomConfig)
+STOP_S = 2.0
+OPTIONS = (
+    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """The doors that every room has."""
+
+    room: str
+    identity: Identity
+    verifier: Verifier
+    db: Database
+    sight: Sight
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One service: its full name, the generated function that adds it, and who answers."""
+
+    name: str
+    add: Callable[[Any, aio.Server], None]
+    servicer: object
+
+
+def run(main: Callable[[C], Coroutine[Any, Any, None]], config: type[C]) -> None:
+    """Run a room until it is told to stop. A wrong environment or a door that stays shut ends it in one sentence."""
+    try:
+        settings = config()  # type: ignore[call-arg]  # from the environment
+    except ValidationError as fault:
+        wrong = "; ".join(f"{e['loc'][0] if e['loc'] else ''}: {e['msg']}" for e in fault.errors())
+        sys.exit(f"The room's environment is wrong: {wrong}. `soma run ROOM` sets all of it.")
+    try:
+        uvloop.run(main(settings))
+    except* (Refusal, OSError, TimeoutError) as faults:
+        sys.exit(f"The room cannot start: {faults.exceptions[0]}")
+
+
+@asynccontextmanager
+async def open_ground(config: RoomConfig, room: str) -> AsyncIterator[Ground]:
+    clock = SystemClock()
+    async with AsyncExitStack() as doors:
+        sight = doors.enter_context(open_telemetry(config, room))
+        identity, db, verifier = await asyncio.gather(
+            doors.enter_async_context(open_identity(config.spiffe_socket, config.trust_domain)),
+            doors.enter_async_context(open_database(config.database_url, clock)),
+            doors.enter_async_context(open_verifier(config.issuer, config.audience, config.jwks_url, clock)),
+        )
+        yield Ground(room, identity, verifier, db, sight, clock)
+
+
+async def nothing() -> None:
+    """A room with nothing to bring to an end."""
+
+
+async def serve(
+    config: RoomConfig,
+    ground: Ground,
+    services: Sequence[Served],
+    drain: Callable[[], Awaitable[None]] = nothing,
+) -> None:
+    """Serve until SIGTERM or SIGINT. Then say NOT_SERVING, `drain` (streams end in band), and close what is left."""
+    guard = Guard(config.trust_domain, ground.verifier, ground.sight, ground.db)
+    options = (*OPTIONS, *ground.identity.server_options(config.longest_call_s))
+    server = aio.server(interceptors=[GuardInterceptor(guard)], options=options)
+    for service in services:
+        service.add(service.servicer, server)
+    health = health_aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    if ALLOWS[config.mode].reflection:
+        from grpc_reflection.v1alpha import reflection
+
+        reflection.enable_server_reflection([s.name for s in services] + [reflection.SERVICE_NAME], server)
+    server.add_secure_port(config.listen, ground.identity.server_credentials())
+    stop = stop_signal()
+    await server.start()
+    await health.set("", health_pb2.HealthCheckResponse.SERVING)
+    log().info("serving", listen=config.listen)
+    await stop.wait()
+    await health.enter_graceful_shutdown()
+    await drain()
+    await server.stop(STOP_S)
+
+
+def stop_signal() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop

@@ -1,0 +1,68 @@
+/** What each reason means to a person, and what they can do. The mesh's own sentence is shown beneath the title. */
+import type { Failure } from "../wire/types";
+
+export type Deed = "retry" | "go-to-running" | "stop-running" | "sign-in" | "edit" | "new-chat";
+
+export interface Words {
+  title: string;
+  /** Said when the mesh says nothing itself. */
+  otherwise: string;
+  deeds: Deed[];
+}
+
+export function wordsFor({ reason = "", retryable = false }: Failure): Words {
+  const known = WORDS[reason];
+  if (known) return known;
+  return { title: "Something went wrong", otherwise: "The answer could not be given.", deeds: retryable ? ["retry"] : [] };
+}
+
+/** Titles of what may pass by itself, for the banner. */
+export function downTitle(reason: string): string {
+  return reason === "UNREACHABLE" ? "The mesh cannot be reached" : "A part of the mesh is down";
+}
+
+const WORDS: Record<string, Words> = {
+  TURN_RUNNING: {
+    title: "This conversation is already answering",
+    otherwise: "Another question is being answered here.",
+    deeds: ["go-to-running", "stop-running"],
+  },
+  MODEL_BUSY: { title: "The model is busy", otherwise: "Its queue is full. Try again in a moment.", deeds: ["retry"] },
+  ROOM_BUSY: { title: "The mesh is busy", otherwise: "It has as many answers in work as it takes.", deeds: ["retry"] },
+  MODEL_UNAVAILABLE: {
+    title: "No model is open",
+    otherwise: "No model of this tier or below can answer now. Try again, or choose another tier.",
+    deeds: ["retry"],
+  },
+  ROOM_UNAVAILABLE: { title: "A part of the mesh is down", otherwise: "It should be back shortly.", deeds: ["retry"] },
+  STORE_UNAVAILABLE: { title: "The store is down", otherwise: "Nothing can be written down now.", deeds: ["retry"] },
+  DEADLINE_EXCEEDED: { title: "That took too long", otherwise: "The mesh did not answer in time.", deeds: ["retry"] },
+  UNREACHABLE: { title: "The mesh cannot be reached", otherwise: "Is it up?", deeds: ["retry"] },
+  PROVIDER_FAILED: { title: "The model could not answer", otherwise: "Its provider refused the call.", deeds: ["retry"] },
+  PROVIDER_CUT: {
+    title: "The answer was cut off",
+    otherwise: "The provider hung up. What it wrote is kept.",
+    deeds: ["retry"],
+  },
+  INTERRUPTED: {
+    title: "The answer was interrupted",
+    otherwise: "The part that was answering was restarted. What it wrote is kept.",
+    deeds: ["retry"],
+  },
+  TURN_TIMEOUT: { title: "The answer took too long", otherwise: "What was written is kept.", deeds: ["retry"] },
+  REQUEST_ID_REUSED: { title: "That was sent twice", otherwise: "Send it again as a new question.", deeds: ["retry"] },
+  TEXT_EMPTY: { title: "There is no question", otherwise: "Write one.", deeds: ["edit"] },
+  TEXT_TOO_LONG: { title: "That is too long", otherwise: "Send at most 128 KiB at once.", deeds: ["edit"] },
+  BODY_TOO_LARGE: { title: "That is too long", otherwise: "Send at most 128 KiB at once.", deeds: ["edit"] },
+  CONTEXT_TOO_LONG: { title: "That is too long for every open model", otherwise: "Shorten it.", deeds: ["edit"] },
+  CONVERSATION_UNKNOWN: {
+    title: "This conversation is gone",
+    otherwise: "It was deleted, or is not yours.",
+    deeds: ["new-chat"],
+  },
+  TURN_UNKNOWN: { title: "This answer is gone", otherwise: "Its conversation was deleted.", deeds: ["new-chat"] },
+  SIGNED_OUT: { title: "Your session has ended", otherwise: "Sign in to go on.", deeds: ["sign-in"] },
+  TOKEN_REFUSED: { title: "Your session has ended", otherwise: "Sign in to go on.", deeds: ["sign-in"] },
+  ROLE_REFUSED: { title: "You may not do that", otherwise: "Your role does not include it.", deeds: [] },
+  TENANT_UNKNOWN: { title: "Your tenant is not served here", otherwise: "Sign in with another account.", deeds: ["sign-in"] },
+};

@@ -1,0 +1,129 @@
+/** The API as proto3 JSON says it: lowerCamel, int64 as strings, absent where a field has its default value. */
+
+export type Tier = "premium" | "standard" | "slm";
+
+// soma.common.v1
+
+export interface Candidate {
+  provider?: string;
+  model?: string;
+  tier?: Tier;
+  /** Why it could not be chosen, in one sentence. Absent: it was open. */
+  closed?: string;
+  /** 0 (worst) to 1 (best), of open ones. */
+  score?: number;
+  costMicrousd?: string;
+  latencyMs?: number;
+}
+
+export interface Decision {
+  id?: string;
+  provider?: string;
+  model?: string;
+  tier?: Tier;
+  requestedTier?: Tier;
+  /** In the order in which they would be tried, closed ones last. */
+  candidates?: Candidate[];
+  estimatedCostMicrousd?: string;
+  windowTokens?: number;
+  why?: string;
+  prices?: string;
+}
+
+export interface Usage {
+  inputTokens?: number;
+  outputTokens?: number;
+  /** The provider gave no figures; these were counted from the text. */
+  estimated?: boolean;
+}
+
+export interface Failure {
+  reason?: string;
+  message?: string;
+  retryable?: boolean;
+}
+
+// soma.agent.v1
+
+export interface Conversation {
+  name: string;
+  title?: string;
+  etag?: string;
+  createTime?: string;
+  updateTime?: string;
+  runningTurn?: string;
+}
+
+export type TurnState = "STATE_UNSPECIFIED" | "STATE_RUNNING" | "STATE_DONE" | "STATE_FAILED" | "STATE_CANCELLED";
+
+export interface Turn {
+  name: string;
+  state?: TurnState;
+  text?: string;
+  answer?: string;
+  tier?: Tier;
+  decision?: Decision;
+  usage?: Usage;
+  costMicrousd?: string;
+  finishReason?: string;
+  error?: Failure;
+  createTime?: string;
+  endTime?: string;
+  lastSequence?: number;
+  firstTokenMs?: number;
+}
+
+export interface Accepted {
+  turn: string;
+  conversation: string;
+}
+
+export interface Done {
+  usage?: Usage;
+  costMicrousd?: string;
+  finishReason?: string;
+  firstTokenMs?: number;
+}
+
+/** One step of a turn: a sequence (none on a heartbeat) and one of the rest. */
+export interface ChatEvent {
+  sequence?: number;
+  accepted?: Accepted;
+  decision?: Decision;
+  text?: { delta?: string };
+  heartbeat?: Record<string, never>;
+  done?: Done;
+  error?: Failure;
+}
+
+export interface ChatRequest {
+  conversation?: string;
+  text: string;
+  requestId: string;
+  tier: Tier;
+}
+
+export interface ListTurnsResponse {
+  turns?: Turn[];
+  nextPageToken?: string;
+}
+
+export interface ListConversationsResponse {
+  conversations?: Conversation[];
+  nextPageToken?: string;
+}
+
+// google.rpc
+
+export interface Status {
+  code?: number;
+  message?: string;
+  details?: StatusDetail[];
+}
+
+export interface StatusDetail {
+  "@type"?: string;
+  reason?: string;
+  metadata?: Record<string, string>;
+  retryDelay?: string;
+}

@@ -1,0 +1,14 @@
+"""Options that every command has, and the terminal it speaks to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Data = Annotated[
+    Path,
+    typer.Option("--data", envvar="SOMA_DATA", help="The folder of the mesh.", show_default=True, resolve_path=True),
+]
+HOME = Path(".soma")

@@ -1,0 +1,137 @@
+"""`soma up`, `soma down`: start the supervisor and watch the parts come; ask it to end and watch them go."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from services.local.commands.progress import Progress
+from services.local.control import Call
+from services.local.fault import Fault
+from services.local.stack import control_socket_of
+
+HELD = 3
+SPEAKS_S = 60.0
+
+
+def up(home: Path, port: int | None, foreground: bool) -> None:
+    """Return once every part is ready. Fault when the mesh cannot start, or a part does not come up."""
+    began = time.monotonic()
+    if already := running(home):
+        if already["verdict"] == "up":
+            Progress().note(f"The mesh is already up at {already['url']}")
+            return
+        watch_start(home, began)
+        return
+    with starting(home, port, foreground) as supervisor:
+        watch_start(home, began)
+        if foreground:
+            stay(supervisor)
+
+
+def down(home: Path) -> None:
+    """Return once nothing of the mesh runs any more."""
+    try:
+        call = Call(control_socket_of(home), {"do": "down"})
+    except Fault:
+        end_leftovers(home)
+        return
+    with Progress() as progress:
+        for snapshot in call:
+            progress.show(snapshot, done="stopped")
+    wait_for_end(home)
+    Progress().note("The mesh is down.")
+
+
+def running(home: Path) -> dict[str, Any] | None:
+    """How the mesh of a folder stands; None when no supervisor lives there."""
+    if not home.exists():
+        return None
+    with contextlib.suppress(Fault):
+        return next(iter(Call(control_socket_of(home), {"do": "watch"})), None)
+    return None
+
+
+@contextmanager
+def starting(home: Path, port: int | None, foreground: bool) -> Iterator[subprocess.Popen[bytes]]:
+    """A supervisor that answers on its socket. Fault with its own words when it ends before that."""
+    command = [sys.executable, "-P", "-m", "services.local.supervisor", "--data", str(home)]
+    command += ["--port", str(port)] if port else []
+    command += ["--attached"] if foreground else []
+    ours: int | IO[bytes] = subprocess.PIPE if foreground else subprocess.DEVNULL
+    supervisor = subprocess.Popen(  # noqa: S603 - our own program
+        command, stdin=ours, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    )
+    words = supervisor.stderr.read().decode(errors="replace").strip() if supervisor.stderr else ""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        if supervisor.wait(0 if not words else 5) not in (0, HELD):
+            raise Fault(words.splitlines()[-1] if words else "The supervisor ended without a word.")
+    yield supervisor
+
+
+def watch_start(home: Path, began: float) -> None:
+    """Show the parts as they come. On Ctrl-C the mesh is taken down again."""
+    snapshot: dict[str, Any] = {}
+    try:
+        with Progress() as progress:
+            for snapshot in Call(control_socket_of(home), {"do": "watch"}):  # noqa: B007 - the last one is read below
+                progress.show(snapshot, done="ready")
+    except KeyboardInterrupt:
+        down(home)
+        raise
+    match snapshot.get("verdict"):
+        case "up":
+            Progress().ready(snapshot["url"], time.monotonic() - began)
+        case "stopping":
+            raise Fault("The mesh was taken down while it was starting.")
+        case _:
+            raise Fault(why_not(snapshot))
+
+
+def why_not(snapshot: dict[str, Any]) -> str:
+    """One sentence on what keeps the mesh from being ready."""
+    if snapshot.get("trouble"):
+        return str(snapshot["trouble"])
+    for part in snapshot.get("parts", ()):
+        if part["state"] == "restarting" or (part["restarts"] and part["state"] != "ready"):
+            return f"{part['name']} does not stay up: it {part['said']}. See: soma logs {part['name']}"
+    late = [part["name"] for part in snapshot.get("parts", ()) if part["state"] != "ready"]
+    if late:
+        return f"{' and '.join(late)} did not get ready in time. See: soma logs {late[0]}"
+    return "The supervisor ended. See: soma logs supervisor"
+
+
+def stay(supervisor: subprocess.Popen[bytes]) -> None:
+    """Wait for the mesh to end; a signal to us ends it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: supervisor.stdin and supervisor.stdin.close())
+    supervisor.wait()
+
+
+def wait_for_end(home: Path) -> None:
+    from services.local import leftovers
+
+    deadline = time.monotonic() + 10
+    while leftovers.read(home / "run") and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def end_leftovers(home: Path) -> None:
+    """What a supervisor that was killed left running."""
+    import asyncio
+
+    from services.local import leftovers
+
+    count = asyncio.run(leftovers.clear(home / "run"))
+    Progress().note(
+        f"The supervisor had died; ended {count} parts that it had left running."
+        if count
+        else "The mesh is already down."
+    )

@@ -1,0 +1,262 @@
+"""Envoy's configuration, from the template in mesh/envoy and the contract's descriptor set. Starts nothing.
+
+The routes are the contract's: one for each HTTP binding of a method that the edge may call, to the room that serves it,
+with a person's token unless the method is public, without a time limit where it streams. What no method binds is 404.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from services.local.contract import Binding, bindings, services_of
+from services.local.page_routes import page_routes
+from services.local.refusals import mappers
+
+JSON = Mapping[str, Any]
+UNARY_S, STREAM_IDLE_S = 15, 120
+"""A unary call's time; the silence after which a stream counts as dead: rooms send a heartbeat every 15 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeSettings:
+    """What differs from machine to machine. Addresses are `host:port`, or the path of a Unix socket."""
+
+    port: int
+    admin: str
+    agent: str
+    router: str
+    issuer: str
+    """Where the issuer listens."""
+    issuer_url: str
+    """`iss` of people's tokens."""
+    sds_dir: Path
+    """Holds svid.yaml (secret `svid`) and bundle.yaml (secret `bundle`). They must be there before Envoy starts."""
+    descriptor: Path
+    web_dir: Path
+    """The built page: each file becomes a route. Missing: no page."""
+    access_log: Path
+    template: Path
+    audience: str = "soma"
+    trust_domain: str = "soma.local"
+    namespace: str = "soma"
+    hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")
+    """The names under which the edge is called."""
+    cors_origins: tuple[str, ...] = ()
+    ipv6: bool = False
+    max_streams: int = 4096
+    otlp_url: str = ""
+    """Where spans go by OTLP over HTTP. Empty: a trace still begins here, and its first span is not kept."""
+    trace_ratio: float = 1.0
+
+
+def render(settings: EdgeSettings) -> str:
+    """The whole configuration, as YAML."""
+    descriptor = settings.descriptor.read_bytes()
+    bound = bindings(descriptor)
+    values: dict[str, object] = {
+        "admin": address(settings.admin),
+        "port": settings.port,
+        "more_addresses": [{"address": address(f"[::1]:{settings.port}")}] if settings.ipv6 else [],
+        "tracing": tracing(settings),
+        "access_log": str(settings.access_log),
+        "issuer": settings.issuer_url,
+        "audience": settings.audience,
+        "jwks_url": f"http://issuer{urlsplit(settings.issuer_url).path}/jwks",
+        "descriptor": str(settings.descriptor),
+        "services": services_of(bound),
+        "hosts": list(settings.hosts),
+        "cors": cors(settings.cors_origins),
+        "bare": off("header_mutation", "jwt_authn", "grpc_json_transcoder"),
+        "no_token_no_grpc": off("jwt_authn", "grpc_json_transcoder"),
+    }
+    lists = {
+        "mappers": mappers(),
+        "page": page_routes(settings.web_dir, off("jwt_authn", "grpc_json_transcoder")),
+        "rooms": [room_route(binding) for binding in bound],
+        "clusters": list(clusters(settings, sorted({binding.room for binding in bound}))),
+    }
+    return fill(settings.template.read_text(), values, lists)
+
+
+def fill(template: str, values: Mapping[str, object], lists: Mapping[str, list[JSON]]) -> str:
+    """Put JSON, which is YAML, in the places of ${name}; an item a line in those of ${name_list}."""
+
+    def items(found: re.Match[str]) -> str:
+        return "\n".join(f"{found[1]}- {json.dumps(item)}" for item in lists[found[2]])
+
+    text = re.sub(r"^( *)\$\{(\w+)_list\}$", items, template, flags=re.MULTILINE)
+    return re.sub(r"\$\{(\w+)\}", lambda found: json.dumps(values[found[1]]), text)
+
+
+def room_route(binding: Binding) -> JSON:
+    """A binding's route. Only what surely never reached the room is tried again."""
+    route: dict[str, Any] = {
+        "cluster": binding.room,
+        "timeout": "0s" if binding.streams else f"{UNARY_S}s",
+        "idle_timeout": f"{STREAM_IDLE_S}s",
+        "retry_policy": {
+            "retry_on": "connect-failure,refused-stream",
+            "num_retries": 2,
+            "retry_back_off": {"base_interval": "0.05s", "max_interval": "0.2s"},
+        },
+    }
+    match = {
+        "safe_regex": {"regex": binding.path},
+        "headers": [{"name": ":method", "string_match": {"exact": binding.verb}}],
+    }
+    return {"match": match, "route": route} | ({"typed_per_filter_config": off("jwt_authn")} if binding.public else {})
+
+
+def off(*filters: str) -> JSON:
+    """A route's wish to go without these filters."""
+    disabled = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
+    return {f"envoy.filters.http.{name}": disabled for name in filters}
+
+
+def cors(origins: tuple[str, ...]) -> JSON:
+    """Which other origins' pages may call. None: nothing is said, so browsers let none."""
+    if not origins:
+        return {}
+    return {
+        "envoy.filters.http.cors": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy",
+            "allow_origin_string_match": [{"exact": origin} for origin in origins],
+            "allow_methods": "GET, POST, PATCH, DELETE",
+            "allow_headers": "authorization, content-type, traceparent",
+            "max_age": "600",
+        }
+    }
+
+
+def tracing(settings: EdgeSettings) -> JSON:
+    """A trace begins here, or goes on from the caller's traceparent."""
+    exporter = {
+        "http_service": {
+            "http_uri": {"uri": f"{settings.otlp_url.rstrip('/')}/v1/traces", "cluster": "otlp", "timeout": "1s"}
+        }
+    }
+    return {
+        "random_sampling": {"value": settings.trace_ratio * 100},
+        "provider": {
+            "name": "envoy.tracers.opentelemetry",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig",
+                "service_name": "edge",
+                **(exporter if settings.otlp_url else {}),
+            },
+        },
+    }
+
+
+def clusters(settings: EdgeSettings, rooms: list[str]) -> Iterator[JSON]:
+    """Where calls go: the rooms by mTLS, the issuer and the collector as they are."""
+    where = {"agent": settings.agent, "router": settings.router}
+    for room in rooms:
+        yield cluster(room, where[room], settings.max_streams) | mutual_tls(settings, room) | http2()
+    yield cluster("issuer", settings.issuer, settings.max_streams)
+    if settings.otlp_url:
+        yield collector(settings.otlp_url)
+
+
+def cluster(name: str, where: str, most: int) -> dict[str, Any]:
+    endpoint = {"endpoint": {"address": address(where)}}
+    return {
+        "name": name,
+        "type": "STATIC" if is_fixed(where) else "STRICT_DNS",
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        "circuit_breakers": {
+            "thresholds": [
+                {"max_connections": most, "max_pending_requests": most, "max_requests": most, "max_retries": 64}
+            ]
+        },
+    }
+
+
+def http2() -> JSON:
+    """A room that stopped answering is noticed in seconds, and its calls end."""
+    options = {"connection_keepalive": {"interval": "10s", "timeout": "5s"}}
+    return {
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http2_protocol_options": options},
+            }
+        }
+    }
+
+
+def mutual_tls(settings: EdgeSettings, room: str) -> JSON:
+    """The edge shows its SVID and accepts exactly one other. Both are read from files that may be replaced at any time."""
+
+    def secret(name: str) -> JSON:
+        source = {"path": str(settings.sds_dir / f"{name}.yaml"), "watched_directory": {"path": str(settings.sds_dir)}}
+        return {"name": name, "sds_config": {"resource_api_version": "V3", "path_config_source": source}}
+
+    spiffe_id = f"spiffe://{settings.trust_domain}/ns/{settings.namespace}/sa/{room}"
+    context = {
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        "sni": f"{room}.{settings.trust_domain}",
+        "common_tls_context": {
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_3"},
+            "tls_certificate_sds_secret_configs": [secret("svid")],
+            "combined_validation_context": {
+                "default_validation_context": {
+                    "match_typed_subject_alt_names": [{"san_type": "URI", "matcher": {"exact": spiffe_id}}]
+                },
+                "validation_context_sds_secret_config": secret("bundle"),
+            },
+        },
+    }
+    return {"transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": context}}
+
+
+def collector(url: str) -> JSON:
+    """The OTLP collector, by TLS when its URL says so."""
+    where = urlsplit(url)
+    secure = where.scheme == "https"
+    made = cluster("otlp", f"{where.hostname}:{where.port or (443 if secure else 80)}", 64)
+    if secure:
+        context = {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+            "sni": where.hostname,
+            "common_tls_context": {"validation_context": {"system_root_certs": {}}},
+        }
+        made["transport_socket"] = {"name": "envoy.transport_sockets.tls", "typed_config": context}
+    return made
+
+
+def address(where: str) -> JSON:
+    """An Envoy address. A Unix socket is its owner's alone."""
+    if where.startswith("/"):
+        return {"pipe": {"path": where, "mode": 0o600}}
+    host, _, port = where.rpartition(":")
+    return {"socket_address": {"address": host.strip("[]"), "port_value": int(port)}}
+
+
+def is_fixed(where: str) -> bool:
+    """Whether an address needs no name server."""
+    if where.startswith("/"):
+        return True
+    try:
+        ipaddress.ip_address(where.rpartition(":")[0].strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def has_ipv6_loopback() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as trial:
+            trial.bind(("::1", 0))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,55 @@
+"""`soma run ROOM`: a part in the caller's terminal, still a child of the supervisor, with the identity of any other."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from services.local.child import Child, State
+from services.local.control import Exchange
+from services.local.process import stop
+
+if TYPE_CHECKING:
+    from services.local.supervisor import Supervisor
+
+OVERRIDES = ("SOMA_", "SOMAGENT_", "PYTHON", "OTEL_", "GRPC_")
+
+
+async def run(supervisor: Supervisor, name: str, exchange: Exchange) -> None:
+    """Pause the managed part, run it with the caller's files until either side ends it, then manage it again."""
+    child = supervisor.children.get(name)
+    if child is None:
+        known = ", ".join(supervisor.children)
+        await exchange.say({"fault": f"There is no part {name!r}. There are {known}."})
+        return
+    if child.state is State.BY_HAND or len(exchange.files) != 3:
+        await exchange.say({"fault": f"{name} already runs by hand."})
+        return
+    await supervisor.rest(name)
+    try:
+        await exchange.say({"exit": await by_hand(child, exchange)})
+    finally:
+        if not supervisor.ending.is_set():
+            supervisor.keep(name)
+
+
+async def by_hand(child: Child, exchange: Exchange) -> int:
+    """Run the part on the caller's files; signals come as lines; a caller that goes away ends it."""
+    given = exchange.request.get("environment", {})
+    more = {str(k): str(v) for k, v in given.items() if str(k).startswith(OVERRIDES)}
+    running = await child.start(exchange.files, more, exchange.request.get("folder"))
+    child.become(State.BY_HAND, "part by hand", pid=running.pid)
+    hearing = asyncio.create_task(obey(child, exchange))
+    try:
+        return await running.wait()
+    finally:
+        hearing.cancel()
+        await child.end()
+
+
+async def obey(child: Child, exchange: Exchange) -> None:
+    while (line := await exchange.hear()) is not None:
+        if child.process and isinstance(number := line.get("signal"), int):
+            child.process.signal(number)
+    if child.process:
+        await stop(child.process, child.part.stop_signal, child.part.grace_s)

@@ -1,0 +1,150 @@
+"""The parts of the mesh as they are started here: what each is, its command, its environment, when it is ready."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from services.common.modes import ALLOWS
+from services.local import postgres, valkey
+from services.local.ready import Answers, Ready, Runs, Serves
+from services.local.stack import Stack
+from services.local.wheels import envoy_program
+
+SCHEMA, IDENTITIES = "schema", "identities"
+"""What rooms wait for besides parts: the database is brought up to date, and the Workload API serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One program of the mesh."""
+
+    name: str
+    says: str
+    """What it is, for a person."""
+    command: tuple[str, ...]
+    port: int
+    ready: Ready
+    environment: Mapping[str, str] = field(default_factory=dict)
+    after: tuple[str, ...] = ()
+    """What must be ready before it is started."""
+    stop_signal: int = signal.SIGTERM
+    grace_s: float = 10.0
+
+    @property
+    def is_room(self) -> bool:
+        """Rooms have an identity of their own."""
+        return isinstance(self.ready, Serves)
+
+
+def parts_of(stack: Stack) -> tuple[Part, ...]:
+    """All parts, in the order in which a person would name them."""
+    issuer = (issuer_part(stack),) if ALLOWS[stack.mode].dev_issuer else ()
+    parts = (
+        postgres_part(stack), valkey_part(stack), *issuer, model_part(stack), router_part(stack), agent_part(stack),
+        edge_part(stack),
+    )  # fmt: skip
+    return tuple(part for part in parts if exists(part))
+
+
+def exists(part: Part) -> bool:  # while the house is being built
+    from importlib.util import find_spec
+
+    if part.name == "edge":
+        return find_spec("services.local.edge") is not None
+    if part.command[:1] != (sys.executable,):
+        return True
+    name = part.command[-1]
+    return find_spec(name + ".__main__" if name in ("services.router", "services.agent") else name) is not None
+
+
+def postgres_part(stack: Stack) -> Part:
+    port = stack.ports["postgres"]
+    return Part(
+        "postgres", "what must not be lost", postgres.command(stack.home / "postgres", port), port,
+        Runs(postgres.ready_command(port)), stop_signal=signal.SIGINT,
+    )  # fmt: skip
+
+
+def valkey_part(stack: Stack) -> Part:
+    port, password = stack.ports["valkey"], stack.passwords["valkey"]
+    settings = stack.run / "valkey.conf"
+    return Part("valkey", "what is live", valkey.command(settings), port, valkey.ready(port, password))
+
+
+def issuer_part(stack: Stack) -> Part:
+    port = stack.ports["issuer"]
+    environment = {
+        "SOMAGENT_MODE": stack.mode,
+        "SOMA_LISTEN": stack.address("issuer"),
+        "SOMA_ISSUER": issuer_url(stack),
+        "SOMA_AUDIENCE": "soma",
+        "SOMA_ISSUER_DIR": str(stack.home / "issuer"),
+    }
+    ready = Answers(port, "/oidc/.well-known/openid-configuration")
+    return Part("issuer", "sign-in for developers", module("services.local.issuer"), port, ready, environment)
+
+
+def model_part(stack: Stack) -> Part:
+    port = stack.ports["model"]
+    environment = {"SOMA_LISTEN": stack.address("model")}
+    return Part(
+        "model", "a small model of its own", module("services.local.model"), port, Answers(port, "/health"), environment
+    )
+
+
+def router_part(stack: Stack) -> Part:
+    environment = room_environment(stack, "router") | {
+        "SOMA_PROVIDERS_FILE": str(stack.home / "providers.toml"),
+        "SOMA_SECRETS_DIR": str(stack.home / "secrets"),
+        "SOMA_LOCAL_MODEL_URL": f"http://{stack.address('model')}/v1",
+    }
+    return room_part(stack, "router", "chooses the model, holds the keys", environment)
+
+
+def agent_part(stack: Stack) -> Part:
+    environment = room_environment(stack, "agent") | {"SOMA_ROUTER": stack.address("router")}
+    return room_part(stack, "agent", "turns and conversations", environment)
+
+
+def room_part(stack: Stack, room: str, says: str, environment: Mapping[str, str]) -> Part:
+    port = stack.ports[room]
+    return Part(
+        room, says, module(f"services.{room}"), port, Serves(port, room), environment, (SCHEMA, IDENTITIES, "valkey"), grace_s=12
+    )
+
+
+def edge_part(stack: Stack) -> Part:
+    port = stack.ports["edge"]
+    command = (
+        str(envoy_program()), "--config-path", str(stack.run / "envoy.yaml"), "--concurrency", "1",
+        "--disable-hot-restart", "--log-level", "warning",
+    )  # fmt: skip
+    ready = Answers(stack.ports["edge_admin"], "/ready")
+    return Part("edge", "the way in", command, port, ready, after=(IDENTITIES, "agent"), grace_s=5)
+
+
+def room_environment(stack: Stack, room: str) -> dict[str, str]:
+    """What services/common/config.py reads."""
+    password = stack.passwords[f"soma_{room}"]
+    return {
+        "SOMAGENT_MODE": stack.mode,
+        "SOMA_LISTEN": stack.address(room),
+        "SOMA_METRICS_LISTEN": stack.address(f"{room}_metrics"),
+        "SPIFFE_ENDPOINT_SOCKET": f"unix://{stack.workload_socket}",
+        "SOMA_ISSUER": issuer_url(stack),
+        "SOMA_JWKS_URL": f"http://{stack.address('issuer')}/oidc/jwks",
+        "SOMA_DATABASE_URL": postgres.url(stack.ports["postgres"], password, f"soma_{room}"),
+        "SOMA_CACHE_URL": valkey.url(stack.ports["valkey"], stack.passwords["valkey"]),
+        "SOMA_TELEMETRY_DIR": str(stack.home / "telemetry"),
+    }
+
+
+def issuer_url(stack: Stack) -> str:
+    return f"{stack.url}/oidc"
+
+
+def module(name: str) -> tuple[str, ...]:
+    return (sys.executable, "-P", "-m", name)

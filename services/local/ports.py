@@ -1,0 +1,45 @@
+"""TCP ports of this machine: which are free, and who has the others."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import socket
+from pathlib import Path
+
+
+def free_port() -> int:
+    """A port that nobody has right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def inner_port() -> int:
+    """A free port below those that the system gives to outgoing calls: it stays ours while its part restarts."""
+    while not is_free(port := 20_000 + secrets.randbelow(10_000)):
+        pass
+    return port
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen there, as servers do: connections that are just ending do not count."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def holder(port: int) -> str:
+    """Who listens on a port, as "name (pid 7)"; "another program" when the system does not say."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                name = Path(psutil.Process(connection.pid).name()).name
+                return f"{name} (pid {connection.pid})"
+    return "another program"

@@ -1,0 +1,170 @@
+"""One mesh on one machine: its folder, its ports, its passwords. Made on the first start, the same ever after."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.common.modes import Mode
+from services.local.fault import Fault, of_disk
+from services.local.ports import holder, inner_port, is_free
+
+FORMAT = "1"
+EDGE_PORT = 8080
+ROOMS = ("router", "agent")
+INNER = ("postgres", "valkey", "issuer", "model", "router", "router_metrics", "agent", "agent_metrics", "edge_admin")
+SECRETS = ("postgres", "valkey", *(f"soma_{room}" for room in ROOMS))
+FOLDERS = ("run", "logs", "telemetry", "secrets", "authority", "issuer")
+OURS = ("postgres", "postgres.half", "valkey", "passwords.json", "providers.toml", *FOLDERS, "version")
+LEAST_FREE_BYTES = 200 * 1024 * 1024
+SOCKET_BYTES = 100
+"""A unix socket's path may have 107; the longest name of ours fits into the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Where everything of one mesh is. `ports` and `passwords` go by the name of the part."""
+
+    home: Path
+    ports: Mapping[str, int]
+    passwords: Mapping[str, str]
+    mode: Mode = Mode.DEVELOPER
+
+    @property
+    def url(self) -> str:
+        return f"http://localhost:{self.ports['edge']}"
+
+    @property
+    def run(self) -> Path:
+        return self.home / "run"
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "logs"
+
+    @property
+    def workload_socket(self) -> Path:
+        return sockets_of(self.home) / "workload.sock"
+
+    @property
+    def control_socket(self) -> Path:
+        return control_socket_of(self.home)
+
+    def address(self, part: str) -> str:
+        return f"127.0.0.1:{self.ports[part]}"
+
+
+def open_stack(home: Path, edge_port: int | None, mode: Mode) -> Stack:
+    """The mesh of a folder, made when there is none. Ports that someone else took in the meantime are chosen anew."""
+    try:
+        for folder in (home, *(home / name for name in FOLDERS)):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if shutil.disk_usage(home).free < LEAST_FREE_BYTES:
+            raise Fault(f"The disk that holds {home} is full. Free some space, or choose another folder with --data.")
+        check_version(home)
+        ports = choose_ports(_read(home / "run/ports.json"), edge_port)
+        old = _read(home / "passwords.json")
+        passwords = {name: str(old.get(name) or secrets.token_urlsafe(24)) for name in SECRETS}
+        write_json(home / "run/ports.json", ports)
+        write_json(home / "passwords.json", passwords)
+    except OSError as error:
+        raise of_disk(error, home) from error
+    return Stack(home, ports, passwords, mode)
+
+
+def load_stack(home: Path) -> Stack:
+    """The mesh of a folder as it was started last."""
+    if not (home / "version").exists():
+        raise Fault(f"There is no mesh in {home}. Start one with: soma up")
+    check_version(home)
+    ports, passwords = _read(home / "run/ports.json"), _read(home / "passwords.json")
+    if not ports or not passwords:
+        raise Fault(f"The mesh in {home} has not been started yet. Run: soma up")
+    return Stack(home, {k: int(v) for k, v in ports.items()}, {k: str(v) for k, v in passwords.items()})
+
+
+def check_version(home: Path) -> None:
+    """Refuse a folder that another release wrote; mark a new one."""
+    version = home / "version"
+    if not version.exists():
+        version.write_text(f"{FORMAT}\n")
+    found = version.read_text().strip()
+    if found != FORMAT:
+        raise Fault(
+            f"{home} has format {found[:20]!r}; this release reads {FORMAT}. "
+            "Use the release that made it, or choose another folder with --data."
+        )
+
+
+def choose_ports(old: Mapping[str, object], edge_port: int | None) -> dict[str, int]:
+    """The ports of last time as far as they are free. The edge's is the caller's word, and must be free."""
+    edge = edge_port or int(str(old.get("edge", EDGE_PORT)))
+    if not is_free(edge):
+        raise Fault(f"Port {edge} is taken by {holder(edge)}. Choose another one: soma up --port {_next_free(edge)}")
+    ports = {"edge": edge}
+    for name in INNER:
+        port = int(str(old.get(name, 0)))
+        while not port or port in ports.values() or not is_free(port):
+            port = inner_port()
+        ports[name] = port
+    return ports
+
+
+def sockets_of(home: Path) -> Path:
+    """A folder for unix sockets, for us alone. A deep home has it in the system's folder for such things."""
+    near = home / "run"
+    if len(os.fsencode(near)) + len("/supervisor.sock") <= SOCKET_BYTES:
+        return near
+    name = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
+    far = Path(tempfile.gettempdir()) / f"soma-{os.getuid()}-{name}"
+    far.mkdir(mode=0o700, exist_ok=True)
+    status = far.lstat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise Fault(f"{far} belongs to someone else. Choose a folder with a shorter path with --data.")
+    return far
+
+
+def control_socket_of(home: Path) -> Path:
+    return sockets_of(home) / "supervisor.sock"
+
+
+@contextmanager
+def held(home: Path) -> Iterator[bool]:
+    """Be the one supervisor of a folder for as long as the block; yields False when there is one already."""
+    (home / "run").mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (home / "run/supervisor.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a file for the owner's eyes, whole or not at all."""
+    half = path.with_name(f"{path.name}.half")
+    half.touch(mode=0o600)
+    half.write_text(json.dumps(value, indent=1))
+    half.replace(path)
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        value = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _next_free(port: int) -> int:
+    return next((p for p in range(port + 1, 65536) if is_free(p)), inner_port())

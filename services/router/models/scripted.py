@@ -1,0 +1,82 @@
+"""A model that answers by rule, for TEST mode: it repeats the question word by word, and magic words steer it.
+
+script:words=N    N words instead of the question
+script:bytes=N    words of N bytes each
+script:pace=MS    so long between two words
+script:wait=MS    so long before the first
+script:fail       breaks before the first word; script:fail=standard: the scripted model of that tier alone
+script:busy       says that it has too much to do
+script:cut=N      breaks after N words
+script:hang       says nothing until its time is over; script:hang=N: after N words
+script:length     ends for want of tokens
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from services.router.models import Broken, End, Prompt
+from services.router.window import tokens_of
+
+MAGIC = re.compile(r"script:(\w+)(?:=(\w+))?")
+MOST_WORDS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What the last message asks for."""
+
+    words: list[str]
+    orders: dict[str, str]
+
+    @classmethod
+    def of(cls, text: str) -> Script:
+        orders = {name: value or "" for name, value in MAGIC.findall(text)}
+        said = " ".join(MAGIC.sub("", text).split())
+        words = f"You said: {said}".split(" ") if said else ["You", "said", "nothing."]
+        if "words" in orders:
+            words = [f"word{n}" for n in range(1, 1 + min(int(orders["words"]), MOST_WORDS))]
+        if "bytes" in orders:
+            words = [word.ljust(int(orders["bytes"]), "x") for word in words]
+        return cls(words, orders)
+
+    def seconds(self, name: str) -> float:
+        return int(self.orders.get(name, 0)) / 1000
+
+    def applies(self, name: str, tier: str) -> bool:
+        return self.orders.get(name, "no") in ("", tier)
+
+    def is_at(self, name: str, words: int) -> bool:
+        return name in self.orders and int(self.orders[name] or 0) == words
+
+
+@dataclass(frozen=True, slots=True)
+class Scripted:
+    """The adapter. It knows no network."""
+
+    async def stream(self, prompt: Prompt) -> AsyncIterator[str | End]:
+        script, name = Script.of(prompt.messages[-1].text), prompt.offer.model
+        limits = prompt.offer.provider.limits
+        await asyncio.sleep(min(script.seconds("wait"), limits.first_text_s))
+        if script.applies("fail", prompt.offer.tier):
+            raise Broken(f"{name} was told to fail.")
+        if script.applies("busy", prompt.offer.tier):
+            raise Broken(f"{name} was told to be busy.", reason="MODEL_BUSY", blames_model=False, pause_s=1)
+        words = script.words[: prompt.max_tokens]
+        for n, word in enumerate(words):
+            await self._stay(script, n, name, limits.idle_s)
+            yield word if n == 0 else f" {word}"
+            await asyncio.sleep(script.seconds("pace"))
+        await self._stay(script, len(words), name, limits.idle_s)
+        is_short = "length" in script.orders or len(words) < len(script.words)
+        yield End("length" if is_short else "stop", sum(tokens_of(m.text) for m in prompt.messages), len(words))
+
+    async def _stay(self, script: Script, words: int, name: str, idle_s: float) -> None:
+        if script.is_at("hang", words):
+            await asyncio.sleep(idle_s)
+            raise Broken(f"{name} was told to hang.")
+        if script.is_at("cut", words):
+            raise Broken(f"{name} was told to break off.")

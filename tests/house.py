@@ -1,0 +1,196 @@
+"""The house: the rooms as real processes over mTLS, a real Postgres, Valkey and issuer; no edge, no local model.
+
+Rooms run in TEST mode, so the scripted model answers. One house serves a whole test run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from services.common import schema
+from services.common.clock import SystemClock
+from services.local.authority import Authority, open_authority
+from services.local.issuer import mint
+from services.local.ports import free_port
+from services.local.postgres import running_postgres
+from services.local.valkey import running_valkey
+from soma.agent.v1.chat_service_pb2_grpc import ChatServiceStub
+from soma.agent.v1.conversation_service_pb2_grpc import ConversationServiceStub
+from soma.agent.v1.health_service_pb2_grpc import HealthServiceStub
+from soma.router.v1.router_service_pb2_grpc import RouterServiceStub
+
+TRUST_DOMAIN = "soma.local"
+ROOMS = ("agent", "router")
+START_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Someone with a token, calling rooms through the edge's identity."""
+
+    house: House
+    tenant: str
+    name: str
+    metadata: tuple[tuple[str, str], ...]
+    chat: ChatServiceStub
+    conversations: ConversationServiceStub
+    router: RouterServiceStub
+
+
+@dataclass
+class House:
+    folder: Path
+    authority: Authority
+    admin_url: str
+    environment: dict[str, dict[str, str]] = field(default_factory=dict)
+    rooms: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
+    channels: dict[tuple[str, str], grpc.aio.Channel] = field(default_factory=dict)
+
+    def token(self, tenant: str, name: str = "member", roles: tuple[str, ...] = ("member",), ttl_s: int = 600) -> str:
+        return mint(self.folder / "issuer", self.issuer, "soma", tenant, name, list(roles), ttl_s, SystemClock())
+
+    @property
+    def issuer(self) -> str:
+        return self.environment["agent"]["SOMA_ISSUER"]
+
+    def person(self, tenant: str = "acme", name: str = "member", roles: tuple[str, ...] = ("member",)) -> Person:
+        token = self.token(tenant, name, roles)
+        agent, router = self.channel("agent"), self.channel("router")
+        return Person(
+            self,
+            tenant,
+            name,
+            (("authorization", f"Bearer {token}"),),
+            ChatServiceStub(agent),
+            ConversationServiceStub(agent),
+            RouterServiceStub(router),
+        )
+
+    def health(self) -> HealthServiceStub:
+        return HealthServiceStub(self.channel("agent"))
+
+    def channel(self, room: str, as_room: str = "edge") -> grpc.aio.Channel:
+        """A channel to a room, with the identity of another."""
+        key = (room, as_room)
+        if key not in self.channels:
+            private, chain, bundle = self.authority.svid(as_room)
+            credentials = grpc.ssl_channel_credentials(bundle, private, chain)
+            options = (
+                ("grpc.ssl_target_name_override", f"{room}.{TRUST_DOMAIN}"),
+                ("grpc.use_local_subchannel_pool", 1),
+                ("grpc.max_reconnect_backoff_ms", 200),
+                ("grpc.initial_reconnect_backoff_ms", 50),
+            )
+            self.channels[key] = grpc.aio.secure_channel(self.environment[room]["SOMA_LISTEN"], credentials, options)
+        return self.channels[key]
+
+    async def rows(self, sql: str, *values: object) -> list[Mapping[str, Any]]:
+        """What the database's administrator sees."""
+        conn = await asyncpg.connect(self.admin_url)
+        try:
+            return [dict(row) for row in await conn.fetch(sql, *values)]
+        finally:
+            await conn.close()
+
+    async def start(self, room: str) -> None:
+        """Start a room and wait until it serves."""
+        log = (self.folder / f"{room}.log").open("ab")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", f"services.{room}", env=os.environ | self.environment[room], stdout=log, stderr=log
+        )
+        log.close()
+        self.authority.admit(process.pid, room)
+        self.rooms[room] = process
+        await self.until_serving(room)
+
+    async def until_serving(self, room: str) -> None:
+        stub = health_pb2_grpc.HealthStub(self.channel(room, "local"))
+        async with asyncio.timeout(START_S):
+            while True:
+                assert self.rooms[room].returncode is None, (self.folder / f"{room}.log").read_text()[-2000:]
+                try:
+                    answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=1)
+                    if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                        return
+                except grpc.aio.AioRpcError:
+                    await asyncio.sleep(0.05)
+
+    async def end(self, room: str, how: signal.Signals = signal.SIGTERM) -> None:
+        process = self.rooms.pop(room)
+        if process.returncode is None:
+            process.send_signal(how)
+        async with asyncio.timeout(20):
+            await process.wait()
+        self.authority.forget(process.pid)
+
+
+@asynccontextmanager
+async def open_house(start: tuple[str, ...] = ROOMS) -> AsyncIterator[House]:
+    async with AsyncExitStack() as doors:
+        folder = Path(doors.enter_context(tempfile.TemporaryDirectory(prefix="soma-house-")))
+        folder.chmod(0o755)
+        admin_url, cache_url, authority = await asyncio.gather(
+            doors.enter_async_context(running_postgres(folder / "postgres")),
+            doors.enter_async_context(running_valkey(folder / "valkey")),
+            doors.enter_async_context(open_authority(folder / "authority", folder / "w.sock", TRUST_DOMAIN)),
+        )
+        house = House(folder, authority, admin_url)
+        await schema.migrate(admin_url, ROOMS)
+        for room in ROOMS:
+            await schema.set_room_password(admin_url, room, "test")
+        for tenant in ("acme", "globex"):
+            await schema.add_tenant(admin_url, tenant, ROOMS)
+        issuer = f"127.0.0.1:{free_port()}"
+        common = {
+            "SOMAGENT_MODE": "TEST",
+            "SPIFFE_ENDPOINT_SOCKET": f"unix://{folder / 'w.sock'}",
+            "SOMA_ISSUER": "http://localhost:8080/oidc",
+            "SOMA_JWKS_URL": f"http://{issuer}/oidc/jwks",
+            "SOMA_CACHE_URL": cache_url,
+            "SOMA_ISSUER_DIR": str(folder / "issuer"),
+        }
+        host = admin_url.rpartition("@")[2]
+        for room in ROOMS:
+            house.environment[room] = common | {
+                "SOMA_LISTEN": f"127.0.0.1:{free_port()}",
+                "SOMA_DATABASE_URL": f"postgresql://soma_{room}:test@{host}",
+            }
+        house.environment["agent"]["SOMA_ROUTER"] = house.environment["router"]["SOMA_LISTEN"]
+        house.environment["router"] |= {
+            "SOMA_PROVIDERS_FILE": str(folder / "providers.toml"),
+            "SOMA_SECRETS_DIR": str(folder / "secrets"),
+            "SOMA_LOCAL_MODEL_URL": "http://127.0.0.1:9/v1",
+        }
+        (folder / "secrets").mkdir()
+        desk = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "services.local.issuer", env=os.environ | common | {"SOMA_LISTEN": issuer}
+        )
+        doors.push_async_callback(end_process, desk)
+        doors.push_async_callback(end_rooms, house)
+        await asyncio.gather(*(house.start(room) for room in start))
+        yield house
+        for channel in house.channels.values():
+            await channel.close()
+
+
+async def end_rooms(house: House) -> None:
+    await asyncio.gather(*(house.end(room) for room in list(house.rooms)))
+
+
+async def end_process(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+    await process.wait()
