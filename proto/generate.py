@@ -1,6 +1,7 @@
 """Makes gen/ from proto/: stubs, the descriptor set that the edge transcodes by, JSON Schemas of events.
 
-Run by `make gen`. Fails when a method does not say who may call it.
+Run by `make gen`; with --check, by `make check`, it makes them elsewhere and compares. Fails when a method does not say
+who may call it.
 """
 
 import json
@@ -9,42 +10,66 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
-GEN = ROOT / "gen"
+MADE = ("soma", "buf", "schemas", "soma.binpb")
 
 
 def main() -> None:
-    for old in ("soma", "buf", "schemas"):
-        shutil.rmtree(GEN / old, ignore_errors=True)
+    if "--check" in sys.argv:
+        with TemporaryDirectory() as elsewhere:
+            generate(Path(elsewhere))
+            compare(Path(elsewhere), ROOT / "gen")
+        return
+    for old in MADE[:3]:
+        shutil.rmtree(ROOT / "gen" / old, ignore_errors=True)
+    generate(ROOT / "gen")
+
+
+def generate(gen: Path) -> None:
     ours = sorted(PROTO.glob("soma/**/*.proto"))
-    compile_stubs([*ours, PROTO / "buf/validate/validate.proto"])
-    write_descriptor_set(ours)
-    sys.path.insert(0, str(GEN))
-    check_access(GEN / "soma.binpb")
-    write_event_schemas([p for p in ours if "events" in p.parts])
+    compile_stubs(gen, [*ours, PROTO / "buf/validate/validate.proto"])
+    write_descriptor_set(gen, ours)
+    sys.path.insert(0, str(gen))
+    check_access(gen / "soma.binpb")
+    write_event_schemas(gen, [p for p in ours if "events" in p.parts])
 
 
-def compile_stubs(files: list[Path]) -> None:
+def compare(fresh: Path, kept: Path) -> None:
+    """Exit with the names of files that are not what the contracts make."""
+    stale = sorted(str(name) for name in files(fresh) ^ files(kept))
+    stale += [str(n) for n in sorted(files(fresh) & files(kept)) if (fresh / n).read_bytes() != (kept / n).read_bytes()]
+    if stale:
+        sys.exit("gen/ is not what proto/ makes. Run `make gen` and commit: " + ", ".join(stale))
+
+
+def files(folder: Path) -> set[Path]:
+    found = {p.relative_to(folder) for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
+    return {p for p in found if p.parts[0] in MADE}
+
+
+def compile_stubs(gen: Path, files: list[Path]) -> None:
     """upb messages with types for every file, grpc.aio stubs with types for services only."""
-    GEN.mkdir(exist_ok=True)
+    gen.mkdir(exist_ok=True)
     names = [str(f.relative_to(PROTO)) for f in files]
     services = [n for n in names if n.endswith("_service.proto")]
-    protoc(f"--python_out={GEN}", f"--mypy_out=quiet:{GEN}", *names)
-    protoc(f"--grpc_python_out={GEN}", f"--mypy_grpc_out=quiet,only_async:{GEN}", *services)
+    protoc(f"--python_out={gen}", f"--mypy_out=quiet:{gen}", *names)
+    protoc(f"--grpc_python_out={gen}", f"--mypy_grpc_out=quiet,only_async:{gen}", *services)
 
 
-def write_descriptor_set(files: list[Path]) -> None:
+def write_descriptor_set(gen: Path, files: list[Path]) -> None:
     """What the transcoder, reflection tools and tests read: with everything imported, without comments.
 
     error_details is in it so that the edge can print ErrorInfo.
     """
     names = [*(str(f.relative_to(PROTO)) for f in files), "google/rpc/error_details.proto", "google/rpc/status.proto"]
-    protoc("--include_imports", f"--descriptor_set_out={GEN / 'soma.binpb'}", *names)
+    protoc("--include_imports", f"--descriptor_set_out={gen / 'soma.binpb'}", *names)
 
 
 def protoc(*args: str) -> None:
@@ -75,14 +100,14 @@ def check_access(descriptors: Path) -> None:
         sys.exit("\n".join(faults))
 
 
-def write_event_schemas(files: list[Path]) -> None:
+def write_event_schemas(gen: Path, files: list[Path]) -> None:
     """One JSON Schema (2020-12) an event: what its proto3 JSON looks like, with the protovalidate rules."""
-    (GEN / "schemas").mkdir()
+    (gen / "schemas").mkdir()
     for file in files:
         module = import_module(str(file.relative_to(PROTO).with_suffix("")).replace("/", ".") + "_pb2")
         for message in module.DESCRIPTOR.message_types_by_name.values():
             text = json.dumps(event_schema(message), indent=2)
-            (GEN / "schemas" / f"{message.full_name}.json").write_text(text + "\n")
+            (gen / "schemas" / f"{message.full_name}.json").write_text(text + "\n")
 
 
 def event_schema(message: Descriptor) -> dict[str, object]:
@@ -113,16 +138,16 @@ def field_schema(field: FieldDescriptor) -> dict[str, object]:
     sys.exit(f"{field.full_name}: events are flat; this type has no place in one.")
 
 
-def string_rules(rules: object) -> dict[str, object]:
+def string_rules(rules: Any) -> dict[str, object]:
     schema: dict[str, object] = {}
-    if rules.HasField("min_len"):  # type: ignore[attr-defined]
-        schema["minLength"] = rules.min_len  # type: ignore[attr-defined]
-    if rules.HasField("pattern"):  # type: ignore[attr-defined]
-        schema["pattern"] = rules.pattern  # type: ignore[attr-defined]
-    if rules.uuid:  # type: ignore[attr-defined]
+    if rules.HasField("min_len"):
+        schema["minLength"] = rules.min_len
+    if rules.HasField("pattern"):
+        schema["pattern"] = rules.pattern
+    if rules.uuid:
         schema["format"] = "uuid"
-    if rules.__getattribute__("in"):
-        schema["enum"] = list(rules.__getattribute__("in"))
+    if allowed := getattr(rules, "in"):
+        schema["enum"] = list(allowed)
     return schema
 
 

@@ -19,6 +19,10 @@ from typing import Any
 import asyncpg
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from soma.agent.v1.chat_service_pb2_grpc import ChatServiceStub
+from soma.agent.v1.conversation_service_pb2_grpc import ConversationServiceStub
+from soma.agent.v1.health_service_pb2_grpc import HealthServiceStub
+from soma.router.v1.router_service_pb2_grpc import RouterServiceStub
 
 from services.common import schema
 from services.common.clock import SystemClock
@@ -27,10 +31,6 @@ from services.local.issuer import mint
 from services.local.ports import free_port
 from services.local.postgres import running_postgres
 from services.local.valkey import running_valkey
-from soma.agent.v1.chat_service_pb2_grpc import ChatServiceStub
-from soma.agent.v1.conversation_service_pb2_grpc import ConversationServiceStub
-from soma.agent.v1.health_service_pb2_grpc import HealthServiceStub
-from soma.router.v1.router_service_pb2_grpc import RouterServiceStub
 
 TRUST_DOMAIN = "soma.local"
 ROOMS = ("agent", "router")
@@ -66,8 +66,10 @@ class House:
     def issuer(self) -> str:
         return self.environment["agent"]["SOMA_ISSUER"]
 
-    def person(self, tenant: str = "acme", name: str = "member", roles: tuple[str, ...] = ("member",)) -> Person:
-        token = self.token(tenant, name, roles)
+    def person(
+        self, tenant: str = "acme", name: str = "member", roles: tuple[str, ...] = ("member",), ttl_s: int = 600
+    ) -> Person:
+        token = self.token(tenant, name, roles, ttl_s)
         agent, router = self.channel("agent"), self.channel("router")
         return Person(
             self,

@@ -38,7 +38,7 @@ async def open_identity(socket: str, trust_domain: str, *, start_s: float = STAR
     """The identity that the Workload API at `socket` (unix:///path) gives this process, kept fresh.
 
     Waits up to `start_s` for a Workload API that is not there yet. Raises Denied WORKLOAD_REFUSED with the API's own
-    sentence if it refuses, Unavailable ROOM_UNAVAILABLE if it does not answer, ValueError for a socket of no such form.
+    sentence if it refuses, Unavailable ROOM_UNAVAILABLE if it does not answer.
     """
     identity = Identity(trust_domain, await first_material(socket, trust_domain, start_s))
     async with alongside(_follow(identity, socket), name="identity"):
@@ -52,6 +52,8 @@ class Identity:
         self.trust_domain = trust_domain
         self.version = 0
         """Counts the rotations, from 1."""
+        self.life_s = 0.0
+        """How long the SVID was still good for when it came."""
         self._material = material
         self._refused_at: float | None = None
         self._changed = asyncio.Event()
@@ -81,8 +83,8 @@ class Identity:
 
     @property
     def overdue(self) -> bool:
-        """Three quarters of the SVID's life are over; a rotation comes at half of it."""
-        return time.time() > self._material.issued_at + 0.75 * self._material.life_s
+        """Three quarters of the time that the SVID had when it came are over; a rotation comes at half a life."""
+        return time.time() > self._material.expires_at - 0.25 * self.life_s
 
     def check(self) -> None:
         """Raise Unavailable ROOM_UNAVAILABLE if the identity must not be used."""
@@ -112,11 +114,11 @@ class Identity:
     def server_options(self, longest_call_s: float) -> tuple[tuple[str, int], ...]:
         """Options of a server whose calls end within `longest_call_s`.
 
-        TLS looks at certificates at the handshake only, so a connection lives a quarter of an SVID's life at most. What
+        TLS looks at certificates at the handshake only, so a connection lives a quarter of an SVID's time at most. What
         runs on it then goes on to its own end: a rotation never cuts a call.
         """
         return (
-            ("grpc.max_connection_age_ms", int(self._material.life_s * 250)),
+            ("grpc.max_connection_age_ms", int(self.life_s * 250)),
             ("grpc.max_connection_age_grace_ms", int(longest_call_s * 1000)),
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         )
@@ -138,6 +140,7 @@ class Identity:
         if self.version and material == self._material:
             return
         self._material, self.version = material, self.version + 1
+        self.life_s = material.expires_at - time.time()
         self._server_config = grpc.ssl_server_certificate_configuration(
             [(material.key_pem, material.chain_pem)], root_certificates=material.bundle_pem
         )
@@ -222,7 +225,7 @@ async def _end_of(ended: asyncio.Future[str], identity: Identity) -> str:
         await asyncio.wait([ended], timeout=CHECK_S)
         if identity.version > version:
             version, began = identity.version, time.monotonic()
-        patience_s = min(max(identity.material.life_s / 8, CHECK_S), 30.0)
+        patience_s = min(max(identity.life_s / 8, CHECK_S), 30.0)
         if identity.overdue and time.monotonic() - began > patience_s:
             return "overdue"
     return ended.result()

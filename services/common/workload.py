@@ -28,28 +28,25 @@ AGAIN_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """One X.509-SVID and the bundle that came with it, as PEM. Times are seconds since the epoch."""
+    """One X.509-SVID and the bundle that came with it, as PEM. `expires_at` is in seconds since the epoch."""
 
     spiffe_id: str
     key_pem: bytes
     chain_pem: bytes
     bundle_pem: bytes
-    issued_at: float
     expires_at: float
-
-    @property
-    def life_s(self) -> float:
-        return self.expires_at - self.issued_at
 
 
 async def first_material(socket: str, trust_domain: str, start_s: float) -> Material:
     """The first answer, waiting up to `start_s` for a Workload API that is not there yet.
 
     Raises Denied WORKLOAD_REFUSED with the API's own sentence if it refuses, Unavailable ROOM_UNAVAILABLE if it does
-    not answer in time, ValueError for a socket that is not unix:/path.
+    not answer in time or cannot.
     """
     if not socket.startswith("unix:/"):
-        raise ValueError(f"The Workload API's address must look like unix:///path/to/socket, not {socket!r}.")
+        raise Unavailable(
+            "ROOM_UNAVAILABLE", f"The Workload API's address must look like unix:///path/to/socket, not {socket!r}."
+        )
     end = time.monotonic() + start_s
     while True:
         left_s = max(end - time.monotonic(), 0.1)
@@ -106,7 +103,6 @@ def _pems(svid: X509Svid, authorities: Iterable[x509.Certificate]) -> Material:
         key_pem=svid.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
         chain_pem=b"".join(certificate.public_bytes(Encoding.PEM) for certificate in svid.cert_chain),
         bundle_pem=b"".join(sorted(authority.public_bytes(Encoding.PEM) for authority in authorities)),
-        issued_at=svid.leaf.not_valid_before_utc.timestamp(),
         expires_at=svid.leaf.not_valid_after_utc.timestamp(),
     )
 

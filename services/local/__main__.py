@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -17,6 +18,21 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+tenant_app = typer.Typer(help="Whom the mesh serves.", no_args_is_help=True)
+provider_app = typer.Typer(help="Whose models it may call.", no_args_is_help=True)
+app.add_typer(tenant_app, name="tenant")
+app.add_typer(provider_app, name="provider")
+
+Tenant = Annotated[str, typer.Option(help="Whose tenant.")]
+Person = Annotated[str, typer.Option(help="Who: member and admin are the demo accounts.")]
+
+
+class Tier(StrEnum):
+    """Where a model stands, from the best to the smallest."""
+
+    PREMIUM = "premium"
+    STANDARD = "standard"
+    SLM = "slm"
 
 
 @app.command()
@@ -45,6 +61,111 @@ def status(data: Data = HOME, as_json: Annotated[bool, typer.Option("--json", he
     from services.local.commands import status
 
     status.status(data, as_json)
+
+
+@app.command()
+def logs(
+    part: Annotated[str | None, typer.Argument(help="One part, such as agent. All of them without.")] = None,
+    data: Data = HOME,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="How many to begin with.", min=0)] = 40,
+) -> None:
+    """Show what the parts wrote."""
+    from services.local.commands import logs
+
+    logs.logs(data, part, follow, lines)
+
+
+@app.command()
+def run(part: Annotated[str, typer.Argument(help="Such as agent or router.")], data: Data = HOME) -> None:
+    """Run one part in this terminal, in place of the managed one, until it ends."""
+    from services.local.commands import run
+
+    raise typer.Exit(run.run(data, part))
+
+
+@app.command()
+def token(
+    tenant: Tenant = "acme",
+    person: Person = "member",
+    role: Annotated[list[str] | None, typer.Option(help="May be given more than once.")] = None,
+    ttl: Annotated[int, typer.Option(help="Seconds until it expires.", min=1, max=86400)] = 3600,
+    data: Data = HOME,
+) -> None:
+    """Print a person's token, and nothing else."""
+    from services.local.commands import token
+
+    print(token.token(data, tenant, person, role or (), ttl))
+
+
+@app.command()
+def chat(
+    text: Annotated[str, typer.Argument(help="The question; - reads it from stdin.")],
+    tenant: Tenant = "acme",
+    person: Person = "member",
+    conversation: Annotated[str, typer.Option(help="Go on with conversations/…")] = "",
+    tier: Annotated[str, typer.Option(help="premium, standard or slm: the first that is tried.")] = "",
+    data: Data = HOME,
+) -> None:
+    """Ask a question, and print the answer as it comes."""
+    from services.local.commands import chat
+
+    chat.chat(data, text, tenant, person, conversation, tier)
+
+
+@app.command()
+def reset(data: Data = HOME, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+    """Forget everything: conversations, tenants, keys."""
+    from services.local.commands import tenants
+
+    if not yes:
+        typer.confirm(f"Forget everything in {data}?", abort=True)
+    tenants.reset(data)
+    print(f"Nothing is left in {data}.")
+
+
+@tenant_app.command("add")
+def tenant_add(name: str, data: Data = HOME) -> None:
+    """Make a tenant, or bring its tables up to date."""
+    from services.local.commands import tenants
+
+    tenants.add(data, name)
+    print(f"The tenant {name} is there.")
+
+
+@provider_app.command("add")
+def provider_add(
+    name: Annotated[str, typer.Argument(help="Small letters, digits and dashes. A known one wants its key alone.")],
+    base_url: Annotated[str, typer.Option(help="Of an endpoint that speaks as OpenAI does: http://…/v1")] = "",
+    key_env: Annotated[str, typer.Option(help="The variable of this terminal that holds the key.")] = "",
+    model: Annotated[str, typer.Option(help="The provider's own name of the model.")] = "",
+    tier: Annotated[Tier, typer.Option(help="Where the model stands.")] = Tier.STANDARD,
+    price_in: Annotated[int | None, typer.Option(help="Micro-USD per million tokens of the prompt.", min=0)] = None,
+    price_out: Annotated[int | None, typer.Option(help="Micro-USD per million tokens of the answer.", min=0)] = None,
+    window: Annotated[int | None, typer.Option(help="Tokens that the model takes.", min=1)] = None,
+    data: Data = HOME,
+) -> None:
+    """Let the router call a provider's model. The router sees it within seconds."""
+    from services.local.commands import providers
+
+    asked = providers.Asked(name, base_url, key_env, model, tier, price_in, price_out, window)
+    print(providers.add(data, asked))
+
+
+@provider_app.command("list")
+def provider_list(data: Data = HOME) -> None:
+    """Show every provider's models, what a million tokens cost, and which can be called."""
+    from services.local.commands import providers
+
+    providers.show(data)
+
+
+@provider_app.command("remove")
+def provider_remove(name: str, data: Data = HOME) -> None:
+    """Forget a provider and its key."""
+    from services.local.commands import providers
+
+    print(providers.remove(data, name))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What the contract binds to HTTP, read from the descriptor set: which verb and path leads to which method of which room."""
+"""What the contract binds to HTTP, read from the descriptor set: verbs and paths, their methods and rooms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from google.api import annotations_pb2, http_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodDescriptorProto
-
 from soma.common.v1 import access_pb2
 
 EDGE = "edge"

@@ -20,9 +20,10 @@ from services.local.contract import Binding, bindings, services_of
 from services.local.page_routes import page_routes
 from services.local.refusals import mappers
 
+ROOT = Path(__file__).resolve().parents[2]
 JSON = Mapping[str, Any]
-UNARY_S, STREAM_IDLE_S = 15, 120
-"""A unary call's time; the silence after which a stream counts as dead: rooms send a heartbeat every 15 s."""
+STREAM_IDLE_S = 120
+"""The silence after which a stream counts as dead: rooms send a heartbeat every 15 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,11 @@ class EdgeSettings:
     """`iss` of people's tokens."""
     sds_dir: Path
     """Holds svid.yaml (secret `svid`) and bundle.yaml (secret `bundle`). They must be there before Envoy starts."""
-    descriptor: Path
-    web_dir: Path
-    """The built page: each file becomes a route. Missing: no page."""
     access_log: Path
-    template: Path
+    descriptor: Path = ROOT / "gen/soma.binpb"
+    web_dir: Path = ROOT / "gen/web"
+    """The built page: each file becomes a route. Missing: no page."""
+    template: Path = ROOT / "mesh/envoy/edge.yaml"
     audience: str = "soma"
     trust_domain: str = "soma.local"
     namespace: str = "soma"
@@ -52,8 +53,10 @@ class EdgeSettings:
     cors_origins: tuple[str, ...] = ()
     ipv6: bool = False
     max_streams: int = 4096
+    unary_s: float = 15
+    """How long an answer that is no stream may take."""
     otlp_url: str = ""
-    """Where spans go by OTLP over HTTP. Empty: a trace still begins here, and its first span is not kept."""
+    """Where spans go by OTLP over HTTP. Empty: a trace still begins here, and its first span is dropped."""
     trace_ratio: float = 1.0
 
 
@@ -80,7 +83,7 @@ def render(settings: EdgeSettings) -> str:
     lists = {
         "mappers": mappers(),
         "page": page_routes(settings.web_dir, off("jwt_authn", "grpc_json_transcoder")),
-        "rooms": [room_route(binding) for binding in bound],
+        "rooms": [room_route(binding, settings.unary_s) for binding in bound],
         "clusters": list(clusters(settings, sorted({binding.room for binding in bound}))),
     }
     return fill(settings.template.read_text(), values, lists)
@@ -96,11 +99,11 @@ def fill(template: str, values: Mapping[str, object], lists: Mapping[str, list[J
     return re.sub(r"\$\{(\w+)\}", lambda found: json.dumps(values[found[1]]), text)
 
 
-def room_route(binding: Binding) -> JSON:
+def room_route(binding: Binding, unary_s: float) -> JSON:
     """A binding's route. Only what surely never reached the room is tried again."""
     route: dict[str, Any] = {
         "cluster": binding.room,
-        "timeout": "0s" if binding.streams else f"{UNARY_S}s",
+        "timeout": "0s" if binding.streams else f"{unary_s}s",
         "idle_timeout": f"{STREAM_IDLE_S}s",
         "retry_policy": {
             "retry_on": "connect-failure,refused-stream",
@@ -138,11 +141,8 @@ def cors(origins: tuple[str, ...]) -> JSON:
 
 def tracing(settings: EdgeSettings) -> JSON:
     """A trace begins here, or goes on from the caller's traceparent."""
-    exporter = {
-        "http_service": {
-            "http_uri": {"uri": f"{settings.otlp_url.rstrip('/')}/v1/traces", "cluster": "otlp", "timeout": "1s"}
-        }
-    }
+    collected_at = settings.otlp_url.rstrip("/") or "http://nobody"
+    uri = {"uri": f"{collected_at}/v1/traces", "cluster": "otlp", "timeout": "1s"}
     return {
         "random_sampling": {"value": settings.trace_ratio * 100},
         "provider": {
@@ -150,7 +150,7 @@ def tracing(settings: EdgeSettings) -> JSON:
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig",
                 "service_name": "edge",
-                **(exporter if settings.otlp_url else {}),
+                "http_service": {"http_uri": uri},
             },
         },
     }
@@ -162,8 +162,7 @@ def clusters(settings: EdgeSettings, rooms: list[str]) -> Iterator[JSON]:
     for room in rooms:
         yield cluster(room, where[room], settings.max_streams) | mutual_tls(settings, room) | http2()
     yield cluster("issuer", settings.issuer, settings.max_streams)
-    if settings.otlp_url:
-        yield collector(settings.otlp_url)
+    yield collector(settings.otlp_url) if settings.otlp_url else {"name": "otlp", "type": "STATIC"}
 
 
 def cluster(name: str, where: str, most: int) -> dict[str, Any]:
@@ -181,7 +180,7 @@ def cluster(name: str, where: str, most: int) -> dict[str, Any]:
     }
 
 
-def http2() -> JSON:
+def http2() -> dict[str, Any]:
     """A room that stopped answering is noticed in seconds, and its calls end."""
     options = {"connection_keepalive": {"interval": "10s", "timeout": "5s"}}
     return {
@@ -194,8 +193,8 @@ def http2() -> JSON:
     }
 
 
-def mutual_tls(settings: EdgeSettings, room: str) -> JSON:
-    """The edge shows its SVID and accepts exactly one other. Both are read from files that may be replaced at any time."""
+def mutual_tls(settings: EdgeSettings, room: str) -> dict[str, Any]:
+    """The edge shows its SVID and accepts exactly one other. Both files may be replaced at any time."""
 
     def secret(name: str) -> JSON:
         source = {"path": str(settings.sds_dir / f"{name}.yaml"), "watched_directory": {"path": str(settings.sds_dir)}}
@@ -225,7 +224,7 @@ def collector(url: str) -> JSON:
     secure = where.scheme == "https"
     made = cluster("otlp", f"{where.hostname}:{where.port or (443 if secure else 80)}", 64)
     if secure:
-        context = {
+        context: dict[str, Any] = {
             "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
             "sni": where.hostname,
             "common_tls_context": {"validation_context": {"system_root_certs": {}}},

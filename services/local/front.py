@@ -57,6 +57,11 @@ class Front:
         self._starting = asyncio.Lock()
         self._connections: dict[asyncio.Task[None], tuple[int, asyncio.WriteTransport]] = {}
 
+    @property
+    def asking(self) -> set[int]:
+        """The processes with an open connection."""
+        return {pid for pid, _ in self._connections.values()}
+
     async def receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection to its end."""
         pid = peer_pid(writer.get_extra_info("socket"))

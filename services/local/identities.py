@@ -58,8 +58,8 @@ async def open_identities(stack: Stack) -> AsyncIterator[Identities]:
     async with AsyncExitStack() as doors:
         folder, socket = stack.home / "authority", stack.workload_socket
         authority = await doors.enter_async_context(open_authority(folder, socket, TRUST_DOMAIN))
-        put_sds(authority, EDGE, stack.run / "sds")
-        await doors.enter_async_context(alongside(write_sds(authority, EDGE, stack.run / "sds"), name="sds"))
+        put_sds(authority, EDGE, stack.secrets_for_edge)
+        await doors.enter_async_context(alongside(write_sds(authority, EDGE, stack.secrets_for_edge), name="sds"))
         authority.admit(os.getpid(), OURS)
         identity = await doors.enter_async_context(open_identity(f"unix://{socket}", TRUST_DOMAIN))
         stubs = {}

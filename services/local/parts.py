@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 from services.common.modes import ALLOWS
 from services.local import postgres, valkey
+from services.local.fault import Fault
 from services.local.ready import Answers, Ready, Runs, Serves
-from services.local.stack import Stack
+from services.local.stack import Stack, tenants_file
 from services.local.wheels import envoy_program
 
 SCHEMA, IDENTITIES = "schema", "identities"
@@ -41,9 +42,13 @@ class Part:
 
 def parts_of(stack: Stack) -> tuple[Part, ...]:
     """All parts, in the order in which a person would name them."""
-    issuer = (issuer_part(stack),) if ALLOWS[stack.mode].dev_issuer else ()
+    if not ALLOWS[stack.mode].dev_issuer:
+        raise Fault(
+            f"In mode {stack.mode} people sign in at an issuer of their own: one machine serves DEVELOPER and TEST."
+        )
+    model = () if ALLOWS[stack.mode].scripted_model else (model_part(stack),)
     parts = (
-        postgres_part(stack), valkey_part(stack), *issuer, model_part(stack), router_part(stack), agent_part(stack),
+        postgres_part(stack), valkey_part(stack), issuer_part(stack), *model, router_part(stack), agent_part(stack),
         edge_part(stack),
     )  # fmt: skip
     return tuple(part for part in parts if exists(part))
@@ -79,9 +84,10 @@ def issuer_part(stack: Stack) -> Part:
     environment = {
         "SOMAGENT_MODE": stack.mode,
         "SOMA_LISTEN": stack.address("issuer"),
-        "SOMA_ISSUER": issuer_url(stack),
+        "SOMA_ISSUER": stack.issuer,
         "SOMA_AUDIENCE": "soma",
         "SOMA_ISSUER_DIR": str(stack.home / "issuer"),
+        "SOMA_TENANTS": str(tenants_file(stack.home)),
     }
     ready = Answers(port, "/oidc/.well-known/openid-configuration")
     return Part("issuer", "sign-in for developers", module("services.local.issuer"), port, ready, environment)
@@ -99,8 +105,9 @@ def router_part(stack: Stack) -> Part:
     environment = room_environment(stack, "router") | {
         "SOMA_PROVIDERS_FILE": str(stack.home / "providers.toml"),
         "SOMA_SECRETS_DIR": str(stack.home / "secrets"),
-        "SOMA_LOCAL_MODEL_URL": f"http://{stack.address('model')}/v1",
     }
+    if not ALLOWS[stack.mode].scripted_model:
+        environment["SOMA_LOCAL_MODEL_URL"] = f"http://{stack.address('model')}/v1"
     return room_part(stack, "router", "chooses the model, holds the keys", environment)
 
 
@@ -112,14 +119,21 @@ def agent_part(stack: Stack) -> Part:
 def room_part(stack: Stack, room: str, says: str, environment: Mapping[str, str]) -> Part:
     port = stack.ports[room]
     return Part(
-        room, says, module(f"services.{room}"), port, Serves(port, room), environment, (SCHEMA, IDENTITIES, "valkey"), grace_s=12
+        room,
+        says,
+        module(f"services.{room}"),
+        port,
+        Serves(port, room),
+        environment,
+        (SCHEMA, IDENTITIES, "valkey"),
+        grace_s=12,
     )
 
 
 def edge_part(stack: Stack) -> Part:
     port = stack.ports["edge"]
     command = (
-        str(envoy_program()), "--config-path", str(stack.run / "envoy.yaml"), "--concurrency", "1",
+        str(envoy_program()), "--config-path", str(stack.edge_file), "--concurrency", "1",
         "--disable-hot-restart", "--log-level", "warning",
     )  # fmt: skip
     ready = Answers(stack.ports["edge_admin"], "/ready")
@@ -134,16 +148,12 @@ def room_environment(stack: Stack, room: str) -> dict[str, str]:
         "SOMA_LISTEN": stack.address(room),
         "SOMA_METRICS_LISTEN": stack.address(f"{room}_metrics"),
         "SPIFFE_ENDPOINT_SOCKET": f"unix://{stack.workload_socket}",
-        "SOMA_ISSUER": issuer_url(stack),
+        "SOMA_ISSUER": stack.issuer,
         "SOMA_JWKS_URL": f"http://{stack.address('issuer')}/oidc/jwks",
         "SOMA_DATABASE_URL": postgres.url(stack.ports["postgres"], password, f"soma_{room}"),
         "SOMA_CACHE_URL": valkey.url(stack.ports["valkey"], stack.passwords["valkey"]),
         "SOMA_TELEMETRY_DIR": str(stack.home / "telemetry"),
     }
-
-
-def issuer_url(stack: Stack) -> str:
-    return f"{stack.url}/oidc"
 
 
 def module(name: str) -> tuple[str, ...]:

@@ -33,6 +33,17 @@ def is_free(port: int) -> bool:
         return True
 
 
+def has_ipv6(port: int) -> bool:
+    """Whether this machine has IPv6's loopback, with that port free there."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("::1", port))
+    except OSError:
+        return False
+    return True
+
+
 def holder(port: int) -> str:
     """Who listens on a port, as "name (pid 7)"; "another program" when the system does not say."""
     import psutil

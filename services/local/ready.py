@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -63,8 +64,26 @@ async def is_ready(check: Ready, ask_health: AskHealth | None = None) -> bool:
     return False
 
 
+async def why_not_whole(edge_port: int) -> str:
+    """Ask the edge whether the mesh can answer a chat now: empty when it can, else a sentence that says what is down."""
+    request = f"GET /healthz HTTP/1.1\r\nHost: localhost:{edge_port}\r\nConnection: close\r\n\r\n"
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            answer = await _exchange(edge_port, request.encode(), None)
+    except (OSError, TimeoutError):
+        return "The edge does not answer."
+    head, _, body = answer.partition(b"\r\n\r\n")
+    if b" 200 " in head[:16]:
+        return ""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return str(json.loads(body[body.index(b"{") : body.rindex(b"}") + 1])["message"])
+    return f"The edge answers {head[9:12].decode(errors='replace')}."
+
+
 async def _exit_code(command: tuple[str, ...]) -> int:
-    process = await asyncio.create_subprocess_exec(*command, stdout=-3, stderr=-3)
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+    )
     try:
         return await process.wait()
     finally:
@@ -72,10 +91,11 @@ async def _exit_code(command: tuple[str, ...]) -> int:
             process.kill()
 
 
-async def _exchange(port: int, send: bytes, size: int) -> bytes:
+async def _exchange(port: int, send: bytes, size: int | None) -> bytes:
+    """What the port answers: that many bytes, or all until it hangs up."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(send)
-        return await reader.readexactly(size)
+        return await (reader.read() if size is None else reader.readexactly(size))
     finally:
         writer.close()

@@ -14,7 +14,7 @@ AGAIN = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "1s"
 
 # HTTP status: code, reason, what to do.
 REFUSALS: Mapping[int, tuple[int, str, str]] = {
-    400: (code_pb2.INVALID_ARGUMENT, "REQUEST_MALFORMED", f"The request could not be read: {SAID}. Correct it and send it again."),
+    400: (code_pb2.INVALID_ARGUMENT, "REQUEST_MALFORMED", f"The request could not be read: {SAID}. Correct it."),
     401: (code_pb2.UNAUTHENTICATED, "TOKEN_REFUSED", f"The token was refused: {SAID}. Sign in again."),
     404: (code_pb2.NOT_FOUND, "PATH_UNKNOWN", "Nothing is served under this method and path. Check both."),
     408: (code_pb2.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", "The request took too long to arrive. Send it again."),

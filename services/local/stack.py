@@ -44,6 +44,11 @@ class Stack:
         return f"http://localhost:{self.ports['edge']}"
 
     @property
+    def issuer(self) -> str:
+        """`iss` of people's tokens: the edge serves it."""
+        return f"{self.url}/oidc"
+
+    @property
     def run(self) -> Path:
         return self.home / "run"
 
@@ -58,6 +63,14 @@ class Stack:
     @property
     def control_socket(self) -> Path:
         return control_socket_of(self.home)
+
+    @property
+    def edge_file(self) -> Path:
+        return self.run / "envoy.yaml"
+
+    @property
+    def secrets_for_edge(self) -> Path:
+        return self.run / "sds"
 
     def address(self, part: str) -> str:
         return f"127.0.0.1:{self.ports[part]}"
@@ -135,6 +148,11 @@ def sockets_of(home: Path) -> Path:
 
 def control_socket_of(home: Path) -> Path:
     return sockets_of(home) / "supervisor.sock"
+
+
+def tenants_file(home: Path) -> Path:
+    """Names of tenants, one a line: whose demo accounts the sign-in page offers."""
+    return home / "issuer/tenants"
 
 
 @contextmanager

@@ -11,14 +11,16 @@ import argparse
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from services.common.modes import ALLOWS, Mode
@@ -30,14 +32,14 @@ from services.local.journal import Journal
 from services.local.logs import cut_large
 from services.local.parts import IDENTITIES, SCHEMA, Part, parts_of
 from services.local.process import Process, memory_of
-from services.local.ready import Serves, is_ready
-from services.local.stack import ROOMS, Stack, held, open_stack, write_json
+from services.local.ready import Serves, is_ready, why_not_whole
+from services.local.stack import ROOMS, Stack, held, open_stack, tenants_file, write_json
 
 if TYPE_CHECKING:
     from services.local.identities import Identities
 
 TENANTS = ("acme", "globex")
-START_S = 90.0
+START_S, LOOK_S = 60.0, 0.1
 GIVEN_UP_AFTER = 3
 """A part that ended this often before it was ever ready will not become so by waiting."""
 CUT_LOGS_EVERY_S = 30.0
@@ -61,6 +63,8 @@ class Supervisor:
     began: float = field(default_factory=time.monotonic)
     trouble: str = ""
     """Why the mesh cannot start at all."""
+    missing: str = "starting"
+    """Why the mesh as a whole cannot answer a chat; empty when it could at the last look."""
     ending: asyncio.Event = field(default_factory=asyncio.Event)
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
     telling: set[asyncio.Task[None]] = field(default_factory=set)
@@ -91,8 +95,13 @@ class Supervisor:
     async def live(self) -> None:
         """Start everything, keep it, and end it in order once `ending` is set."""
         self.children = {part.name: Child(part, self) for part in parts_of(self.stack)}
-        self.gates = {SCHEMA: asyncio.Event(), IDENTITIES: asyncio.Event(), **{name: child.is_up for name, child in self.children.items()}}
-        upkeep = [asyncio.create_task(self.furnish()), asyncio.create_task(self.cut_logs())]
+        self.gates = {
+            SCHEMA: asyncio.Event(),
+            IDENTITIES: asyncio.Event(),
+            **{name: child.is_up for name, child in self.children.items()},
+        }
+        works = (self.furnish(), self.cut_logs(), self.look_at_whole())
+        upkeep = [asyncio.create_task(work) for work in works]
         for name in self.children:
             self.keep(name)
         try:
@@ -106,9 +115,10 @@ class Supervisor:
 
     async def identify(self, doors: AsyncExitStack) -> None:
         """Open the Workload API. Its libraries take half a second to load: meanwhile the stores start."""
-        module = await asyncio.to_thread(import_module, "services.local.identities")
-        self.identities = await doors.enter_async_context(module.open_identities(self.stack))
+        identities, edge_files = await asyncio.to_thread(load, "identities", "edge_files")
+        self.identities = await doors.enter_async_context(identities.open_identities(self.stack))
         doors.push_async_callback(self.end_all)
+        await asyncio.to_thread(edge_files.write_edge, self.stack)
         self.gates[IDENTITIES].set()
 
     def keep(self, name: str) -> None:
@@ -143,6 +153,16 @@ class Supervisor:
             self.fail(f"The database cannot be brought up to date: {error}. See: soma logs postgres")
             return
         self.gates[SCHEMA].set()
+
+    async def look_at_whole(self) -> None:
+        """Once every part is ready, ask until the mesh can answer a chat."""
+        for child in self.children.values():
+            await child.is_up.wait()
+        while self.missing:
+            self.missing = await why_not_whole(self.stack.ports["edge"])
+            await asyncio.sleep(LOOK_S if self.missing else 0)
+        self.journal.note("mesh ready", took_s=round(time.monotonic() - self.began, 2))
+        self.tell()
 
     async def cut_logs(self) -> None:
         while True:
@@ -193,18 +213,14 @@ class Supervisor:
 
     def verdict(self) -> str:
         """starting, up, stopping, or failed: what a person who waits should know."""
-        children = self.children.values()
         if self.trouble:
             return "failed"
         if self.ending.is_set():
             return "stopping"
-        if children and all(child.state is State.READY for child in children):
+        if not self.missing:
             return "up"
-        if any(not child.was_ready and child.restarts >= GIVEN_UP_AFTER for child in children):
+        if any(not child.was_ready and child.restarts >= GIVEN_UP_AFTER for child in self.children.values()):
             return "failed"
-        all_were = children and all(child.was_ready for child in children)
-        if all_were:
-            return "up"
         return "failed" if time.monotonic() - self.began > START_S else "starting"
 
     def snapshot(self) -> dict[str, Any]:
@@ -215,12 +231,14 @@ class Supervisor:
             "pid": os.getpid(),
             "verdict": self.verdict(),
             "trouble": self.trouble,
+            "missing": self.missing,
             "parts": [child.snapshot() for child in self.children.values()],
         }
 
     async def status(self) -> dict[str, Any]:
         """The snapshot, with each part's health asked for now and its memory."""
         snapshot = self.snapshot()
+        snapshot["missing"] = await why_not_whole(self.stack.ports["edge"])
         healths = asyncio.gather(*(self.health(child) for child in self.children.values()))
         pids = [part["pid"] for part in snapshot["parts"]]
         memories, own = await asyncio.to_thread(lambda: ([memory_of(p) if p else 0 for p in pids], memory_of_self()))
@@ -239,6 +257,17 @@ class Supervisor:
         leftovers.write(self.stack.run, [p for p in (Process.of(os.getpid()), *processes) if p])
 
 
+def load(*names: str) -> Sequence[ModuleType]:
+    return [import_module(f"services.local.{name}") for name in names]
+
+
+def take_all_files() -> None:
+    """As many open files as the system lets us have: each stream of the edge is two."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 async def furnish(stack: Stack) -> None:
     from services.common import schema
 
@@ -249,6 +278,8 @@ async def furnish(stack: Stack) -> None:
     if ALLOWS[stack.mode].dev_issuer:
         for tenant in TENANTS:
             await schema.add_tenant(admin_url, tenant, ROOMS)
+        if not (file := tenants_file(stack.home)).exists():
+            file.write_text("".join(f"{tenant}\n" for tenant in TENANTS))
 
 
 def memory_of_self() -> int:
@@ -310,6 +341,7 @@ def main() -> None:
     words = parser.parse_args()
     home = words.data.resolve()
     os.umask(0o077)
+    take_all_files()
     try:
         mode = Mode(os.environ.get("SOMAGENT_MODE", Mode.DEVELOPER))
         with held(home) as mine:

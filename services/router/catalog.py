@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib import resources
 from ipaddress import ip_address
 from pathlib import Path
@@ -14,9 +12,10 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import msgspec
+from soma.common.v1.model_pb2 import Decision
 
 from services.common.modes import Allowance
-from services.router.offers import Limits, Offer, Price, Provider
+from services.router.offers import USUAL, Limits, Offer, Price, Provider
 from services.router.prices import PriceTable
 
 MOST_FILE_BYTES = 1024 * 1024
@@ -55,12 +54,12 @@ class ProviderEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     needs_key: bool = True
     asks_usage: bool = True
     max_tokens_field: Text = "max_tokens"
-    running: Count = Limits.running
-    queued: Annotated[int, msgspec.Meta(ge=0, le=10**6)] = Limits.queued
-    queue_s: Seconds = Limits.queue_s
-    first_text_s: Seconds = Limits.first_text_s
-    idle_s: Seconds = Limits.idle_s
-    total_s: Seconds = Limits.total_s
+    running: Count = USUAL.running
+    queued: Annotated[int, msgspec.Meta(ge=0, le=10**6)] = USUAL.queued
+    queue_s: Seconds = USUAL.queue_s
+    first_text_s: Seconds = USUAL.first_text_s
+    idle_s: Seconds = USUAL.idle_s
+    total_s: Seconds = USUAL.total_s
     model: tuple[ModelEntry, ...] = ()
 
     @property
@@ -84,8 +83,9 @@ class Catalog:
     prices: str
     """The price table's version."""
 
-    def find(self, provider: str, model: str) -> Offer | None:
-        return next((offer for offer in self.offers if offer.key == (provider, model)), None)
+    def chosen(self, decision: Decision) -> Offer:
+        """The offer that the decision is for."""
+        return next(offer for offer in self.offers if offer.key == (decision.provider, decision.model))
 
 
 @dataclass(frozen=True, slots=True)

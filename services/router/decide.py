@@ -10,10 +10,11 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from soma.common.v1.model_pb2 import Candidate, Decision
+
 from services.common.errors import Exhausted, Invalid, Refusal, Unavailable
 from services.router.offers import TIERS, Figures, Offer
 from services.router.window import Size, room_for_question
-from soma.common.v1.model_pb2 import Candidate, Decision
 
 DEFAULT_TIER = "standard"
 EXPECTED_OUTPUT_TOKENS = 300
@@ -95,7 +96,7 @@ def decide(
 
 
 def next_after(decision: Decision, failed: str, offers: Sequence[Offer]) -> Decision | None:
-    """The same decision for the next open candidate, after the chosen one failed with that sentence. None without one."""
+    """The decision for the next open candidate, after the chosen one failed with that sentence. None without one."""
     tried, *rest = decision.candidates
     nexts = [c for c in rest if not c.closed]
     if not nexts:

@@ -41,6 +41,9 @@ class Limits:
     """For the whole answer."""
 
 
+USUAL = Limits()
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
     """Whose models they are and how they are reached."""
@@ -50,7 +53,7 @@ class Provider:
     """Which adapter speaks to it: "openai" or "scripted"."""
     base_url: str = ""
     key: str = field(default="", repr=False)
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = USUAL
     asks_usage: bool = True
     """It knows `stream_options.include_usage`."""
     max_tokens_field: str = "max_tokens"

@@ -7,7 +7,6 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import msgspec
 
@@ -73,14 +72,17 @@ def read_table(path: Path, name: str) -> PriceTable:
 
 
 def listed_of(row: Row) -> Listed | None:
-    if row.mode not in MODES or not _is_price(row.input_cost_per_token) or not _is_price(row.output_cost_per_token):
+    cost_in, cost_out = row.input_cost_per_token, row.output_cost_per_token
+    if row.mode not in MODES or not isinstance(cost_in, float) or not isinstance(cost_out, float):
         return None
-    price = Price(per_million(row.input_cost_per_token), per_million(row.output_cost_per_token))
+    if cost_in < 0 or cost_out < 0:
+        return None
+    price = Price(per_million(cost_in), per_million(cost_out))
     window = next((n for n in (row.max_input_tokens, row.max_tokens) if isinstance(n, int) and n > 0), 0)
     return Listed(price, window)
 
 
-def per_million(usd_per_token: Any) -> int:
+def per_million(usd_per_token: float) -> int:
     """Dollars a token as micro-USD a million tokens: 2.5e-06 is 2,500,000."""
     return round(usd_per_token * MILLION * MILLION)
 
@@ -90,7 +92,3 @@ def installed_version() -> str:
         return version(PACKAGE)
     except PackageNotFoundError:
         return "unknown"
-
-
-def _is_price(value: object) -> bool:
-    return isinstance(value, (int, float)) and value >= 0

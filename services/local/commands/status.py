@@ -60,6 +60,8 @@ def show(answer: dict[str, Any]) -> None:
     console.print(
         f"\n[dim]{size(total)} in all, {size(answer['memory_bytes'])} of it the supervisor (pid {answer['pid']})[/]"
     )
+    if answer["missing"]:
+        console.print(f"[red]No chat can be answered:[/] {answer['missing']}", soft_wrap=True)
     for part in answer["parts"]:
         if part["restarts"] and part["said"]:
             console.print(f"[dim]{part['name']} last {part['said']}[/]", soft_wrap=True)

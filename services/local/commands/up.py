@@ -81,7 +81,7 @@ def watch_start(home: Path, began: float) -> None:
     snapshot: dict[str, Any] = {}
     try:
         with Progress() as progress:
-            for snapshot in Call(control_socket_of(home), {"do": "watch"}):  # noqa: B007 - the last one is read below
+            for snapshot in Call(control_socket_of(home), {"do": "watch"}):
                 progress.show(snapshot, done="ready")
     except KeyboardInterrupt:
         down(home)
@@ -101,10 +101,12 @@ def why_not(snapshot: dict[str, Any]) -> str:
         return str(snapshot["trouble"])
     for part in snapshot.get("parts", ()):
         if part["state"] == "restarting" or (part["restarts"] and part["state"] != "ready"):
-            return f"{part['name']} does not stay up: it {part['said']}. See: soma logs {part['name']}"
+            return f"{part['name']} does not stay up: it {part['said'].rstrip('.')}. See: soma logs {part['name']}"
     late = [part["name"] for part in snapshot.get("parts", ()) if part["state"] != "ready"]
     if late:
         return f"{' and '.join(late)} did not get ready in time. See: soma logs {late[0]}"
+    if snapshot.get("missing"):
+        return f"Every part runs, but no chat can be answered: {snapshot['missing']}"
     return "The supervisor ended. See: soma logs supervisor"
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.router.offers import Offer
 from soma.router.v1.routing_pb2 import Message
+
+from services.router.offers import Offer
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,6 @@ class Broken(Exception):  # noqa: N818 - tells what came instead of an answer
 class Adapter(Protocol):
     """Speaks to the providers of one kind."""
 
-    def stream(self, prompt: Prompt) -> AsyncIterator[str | End]:
+    def stream(self, prompt: Prompt) -> AsyncGenerator[str | End]:
         """The answer's text in pieces, none of them empty, then its End. Raises Broken, before or after text."""
         ...

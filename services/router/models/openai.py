@@ -6,7 +6,7 @@ What one network read returned becomes one piece of text: under load pieces grow
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic
@@ -56,15 +56,14 @@ encode = msgspec.json.Encoder().encode
 
 
 @dataclass(slots=True)
-class Answer:
+class Arriving:
     """What has come so far."""
 
     finish_reason: str = ""
     usage: Counted | None = None
     is_over: bool = False
     """[DONE] came."""
-    bytes: int = 0
-    """Of text."""
+    text_bytes: int = 0
     rest: bytes = b""
     """The beginning of a line whose end has not come."""
     broken: Broken | None = None
@@ -85,16 +84,16 @@ class OpenAI:
     most_answer_bytes: int = MOST_ANSWER_BYTES
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    async def stream(self, prompt: Prompt) -> AsyncIterator[str | End]:
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[str | End]:
         provider, limits = prompt.offer.provider, prompt.offer.provider.limits
         began = monotonic()
         first_by, over_by = began + limits.first_text_s, began + limits.total_s
-        answer = Answer()
+        answer = Arriving()
         async with self._post(prompt, first_by) as response:
             await refuse_complaint(provider, response)
             while not answer.is_over:
                 now = monotonic()
-                until = min(over_by, now + limits.idle_s if answer.bytes else first_by)
+                until = min(over_by, now + limits.idle_s if answer.text_bytes else first_by)
                 data = await read(response, until - now, provider, answer)
                 if not data:
                     break
@@ -105,10 +104,10 @@ class OpenAI:
                     raise answer.broken
         yield answer.end()
 
-    def _bounded(self, answer: Answer, text: str) -> str:
+    def _bounded(self, answer: Arriving, text: str) -> str:
         """The text, or as much of it as the answer may still have: then the answer is over."""
-        answer.bytes += len(text) if text.isascii() else len(text.encode())
-        surplus = answer.bytes - self.most_answer_bytes
+        answer.text_bytes += len(text) if text.isascii() else len(text.encode())
+        surplus = answer.text_bytes - self.most_answer_bytes
         if surplus <= 0:
             return text
         answer.finish_reason, answer.is_over, answer.broken = "length", True, None
@@ -149,7 +148,7 @@ def body(prompt: Prompt) -> bytes:
     return encode(request)
 
 
-async def read(response: aiohttp.ClientResponse, within_s: float, provider: Provider, answer: Answer) -> bytes:
+async def read(response: aiohttp.ClientResponse, within_s: float, provider: Provider, answer: Arriving) -> bytes:
     """What the network has now; empty at the end of an answer that is whole. Raises Broken for one that is not."""
     try:
         async with asyncio.timeout(min(within_s, AFTER_FINISH_S) if answer.finish_reason else within_s):
@@ -163,12 +162,12 @@ async def read(response: aiohttp.ClientResponse, within_s: float, provider: Prov
             return b""
         raise Broken(f"{provider.name} broke the connection.") from fault
     if not data and not answer.finish_reason:
-        what = "ended the answer in the middle" if answer.bytes else "sent no answer"
+        what = "ended the answer in the middle" if answer.text_bytes else "sent no answer"
         raise Broken(f"{provider.name} {what}.")
     return data
 
 
-def take(answer: Answer, data: bytes, provider: Provider) -> str:
+def take(answer: Arriving, data: bytes, provider: Provider) -> str:
     """The text of the whole lines in `data`, up to what is no chunk: that is left in `answer.broken`."""
     *lines, answer.rest = (answer.rest + data if answer.rest else data).split(b"\n")
     pieces: list[str] = []
@@ -187,10 +186,10 @@ def take(answer: Answer, data: bytes, provider: Provider) -> str:
     return "".join(pieces)
 
 
-def take_line(answer: Answer, line: bytes, pieces: list[str], provider: Provider) -> None:
+def take_line(answer: Arriving, line: bytes, pieces: list[str], provider: Provider) -> None:
     if line == b"[DONE]":
         answer.is_over = True
-        if not answer.finish_reason and not answer.bytes and not pieces:
+        if not answer.finish_reason and not answer.text_bytes and not pieces:
             raise Broken(f"{provider.name} sent no answer.")
         return
     chunk = chunk_of(line, provider)
@@ -258,7 +257,7 @@ def pause_of(retry_after: str) -> float:
 
 @asynccontextmanager
 async def open_openai() -> AsyncIterator[OpenAI]:
-    """The adapter with its connections. No proxy, no cookies, no redirects: keys go to the named host and nowhere else."""
+    """The adapter with its connections. No proxy, cookies or redirects: a key goes to its host alone."""
     connector = aiohttp.TCPConnector(limit=CONNECTIONS, limit_per_host=0, ttl_dns_cache=60, keepalive_timeout=30)
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
     async with aiohttp.ClientSession(

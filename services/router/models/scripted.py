@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from services.router.models import Broken, End, Prompt
@@ -38,26 +38,26 @@ class Script:
         said = " ".join(MAGIC.sub("", text).split())
         words = f"You said: {said}".split(" ") if said else ["You", "said", "nothing."]
         if "words" in orders:
-            words = [f"word{n}" for n in range(1, 1 + min(int(orders["words"]), MOST_WORDS))]
+            words = [f"word{n}" for n in range(1, 1 + min(number(orders["words"]), MOST_WORDS))]
         if "bytes" in orders:
-            words = [word.ljust(int(orders["bytes"]), "x") for word in words]
+            words = [word.ljust(min(number(orders["bytes"]), MOST_WORDS), "x") for word in words]
         return cls(words, orders)
 
     def seconds(self, name: str) -> float:
-        return int(self.orders.get(name, 0)) / 1000
+        return number(self.orders.get(name, "")) / 1000
 
     def applies(self, name: str, tier: str) -> bool:
         return self.orders.get(name, "no") in ("", tier)
 
     def is_at(self, name: str, words: int) -> bool:
-        return name in self.orders and int(self.orders[name] or 0) == words
+        return name in self.orders and number(self.orders[name]) == words
 
 
 @dataclass(frozen=True, slots=True)
 class Scripted:
     """The adapter. It knows no network."""
 
-    async def stream(self, prompt: Prompt) -> AsyncIterator[str | End]:
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[str | End]:
         script, name = Script.of(prompt.messages[-1].text), prompt.offer.model
         limits = prompt.offer.provider.limits
         await asyncio.sleep(min(script.seconds("wait"), limits.first_text_s))
@@ -80,3 +80,7 @@ class Scripted:
             raise Broken(f"{name} was told to hang.")
         if script.is_at("cut", words):
             raise Broken(f"{name} was told to break off.")
+
+
+def number(word: str) -> int:
+    return int(word) if word.isdecimal() else 0

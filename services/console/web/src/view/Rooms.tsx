@@ -1,0 +1,117 @@
+/** The page of a person who is signed in: side, head and the open conversation. */
+import { type ReactNode, useCallback, useEffect, useState } from "react";
+import type { House } from "../house";
+import type { Person } from "../session/person";
+import { useStore } from "../store";
+import { ended } from "../turn/turn";
+import { asRefusal } from "../wire/refusal";
+import type { Conversation } from "../wire/types";
+import { Banner } from "./Banner";
+import { ChatPane } from "./ChatPane";
+import { ConfirmDelete } from "./ConfirmDelete";
+import { titleOf } from "./ConversationRow";
+import { Icon } from "./icons";
+import { Sidebar } from "./Sidebar";
+import { usePageTitle, useSmall } from "./page";
+
+interface RoomsProps {
+  house: House;
+  person: Person;
+  expired: boolean;
+  signIn: () => void;
+  signOut: () => void;
+}
+
+export function Rooms({ house, person, expired, signIn, signOut }: RoomsProps): ReactNode {
+  const { chat, conversations, route, mesh } = house;
+  const view = useStore(chat.view);
+  const { rows } = useStore(conversations.view);
+  const current = useStore(route.conversation);
+  const down = useStore(mesh.down);
+  const small = useSmall();
+  const [drawer, setDrawer] = useState(false);
+  const [doomed, setDoomed] = useState<Conversation>();
+  const [note, setNote] = useState("");
+  const open = rows.find(({ name }) => name === current);
+  const title = open ? titleOf(open) : "New chat";
+  const running = view.turns.some((turn) => !ended(turn));
+
+  const newChat = useCallback(() => {
+    setDrawer(false);
+    if (route.conversation.get() || chat.view.get().turns.length === 0) route.go(undefined);
+    else void chat.open(undefined);
+    document.querySelector<HTMLTextAreaElement>(".composer textarea")?.focus();
+  }, [chat, route]);
+  const rename = (conversation: Conversation, next: string): void => {
+    conversations.rename(conversation, next).catch((error: unknown) => {
+      const refusal = asRefusal(error);
+      setNote(refusal.reason === "ETAG_STALE" ? "It was renamed elsewhere meanwhile: that title is shown." : refusal.message);
+    });
+  };
+  const remove = (conversation: Conversation): void => {
+    setDoomed(undefined);
+    if (conversation.name === current) newChat();
+    conversations.delete(conversation.name).catch((error: unknown) => setNote(asRefusal(error).message));
+  };
+
+  useEffect(() => setDrawer(false), [current]);
+  useKeys(newChat, () => setDrawer(false));
+  usePageTitle(current ? title : undefined, running);
+
+  return (
+    <div className={drawer ? "rooms drawer-open" : "rooms"}>
+      <Sidebar
+        house={house}
+        person={person}
+        hidden={small && !drawer}
+        newChat={newChat}
+        close={() => setDrawer(false)}
+        rename={rename}
+        remove={setDoomed}
+        signOut={signOut}
+      />
+      {small && drawer && <button type="button" className="veil" aria-label="Close the list" onClick={() => setDrawer(false)} />}
+      <main inert={small && drawer}>
+        <header className="head">
+          <button type="button" className="quiet icon-only only-small" onClick={() => setDrawer(true)} aria-label="Conversations" aria-controls="sidebar" aria-expanded={drawer} data-testid="open-drawer">
+            <Icon name="menu" />
+          </button>
+          <span className="head-title" data-testid="title">{title}</span>
+          <button type="button" className="quiet icon-only only-small" onClick={newChat} aria-label="New chat">
+            <Icon name="plus" />
+          </button>
+        </header>
+        {expired && (
+          <div className="banner" role="alert" data-testid="expired">
+            <span><strong>Your session has ended.</strong> What you wrote is kept.</span>
+            <button type="button" className="soft" onClick={signIn}>Sign in</button>
+          </div>
+        )}
+        {!expired && <Banner down={down} trouble={view.trouble} />}
+        {note && (
+          <div className="banner" role="alert">
+            <span>{note}</span>
+            <button type="button" className="soft" onClick={() => setNote("")}>Well</button>
+          </div>
+        )}
+        <ChatPane house={house} person={person} newChat={newChat} signIn={signIn} />
+      </main>
+      {doomed && <ConfirmDelete conversation={doomed} confirm={() => remove(doomed)} close={() => setDoomed(undefined)} />}
+    </div>
+  );
+}
+
+/** Ctrl/Cmd+K: a new chat. Esc: the drawer closes. */
+function useKeys(newChat: () => void, closeDrawer: () => void): void {
+  useEffect(() => {
+    const press = (event: KeyboardEvent): void => {
+      if ((event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey && event.key.toLowerCase() === "k") {
+        event.preventDefault();
+        newChat();
+      }
+      if (event.key === "Escape") closeDrawer();
+    };
+    addEventListener("keydown", press);
+    return () => removeEventListener("keydown", press);
+  });
+}

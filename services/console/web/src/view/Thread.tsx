@@ -1,0 +1,60 @@
+/** The turns of the open conversation, oldest first. */
+import { type ReactNode, useEffect, useRef } from "react";
+import type { ChatView } from "../chat/chat";
+import { Icon } from "./icons";
+import { Problem } from "./Problem";
+import { useFollow } from "./scroll";
+import { type TurnDeeds, TurnItem } from "./TurnItem";
+import { Welcome } from "./Welcome";
+
+interface ThreadProps extends TurnDeeds {
+  view: ChatView;
+  person: string;
+  ask: (question: string) => void;
+  older: () => void;
+  reload: () => void;
+  newChat: () => void;
+}
+
+export function Thread({ view, person, ask, older, reload, newChat, act }: ThreadProps): ReactNode {
+  const frame = useRef<HTMLDivElement>(null);
+  const content = useRef<HTMLDivElement>(null);
+  const { atEnd, jump } = useFollow(frame, content, view.turns[0]?.key);
+  const newest = view.turns.at(-1)?.key;
+  useEffect(() => jump(), [newest, jump]);
+  const empty = view.loaded && view.turns.length === 0 && !view.refusal;
+  return (
+    <div className="thread-place">
+      <div className="thread" ref={frame} data-testid="thread">
+        <div className="column" ref={content}>
+          {view.older && (
+            <button type="button" className="soft older" onClick={older}>
+              Earlier turns
+            </button>
+          )}
+          {!view.loaded && <Skeleton />}
+          {view.refusal && view.turns.length === 0 && (
+            <Problem failure={view.refusal.failure()} deeds={{ retry: reload, "new-chat": newChat }} />
+          )}
+          {empty && <Welcome person={person} ask={ask} />}
+          {view.turns.map((turn) => (
+            <TurnItem key={turn.key} turn={turn} act={act} />
+          ))}
+        </div>
+      </div>
+      {!atEnd && (
+        <button type="button" className="jump" onClick={() => jump(true)} aria-label="Jump to the newest" data-testid="jump">
+          <Icon name="down" />
+        </button>
+      )}
+    </div>
+  );
+}
+
+function Skeleton(): ReactNode {
+  return (
+    <div className="skeleton" role="status" aria-label="Loading">
+      <i /> <i /> <i />
+    </div>
+  );
+}

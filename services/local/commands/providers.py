@@ -1,0 +1,178 @@
+"""`soma provider`: whose models the router may call, besides those it knows. The router sees a change within seconds."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.local.fault import Fault
+from services.local.stack import load_stack
+
+HEADER = "# Written by `soma provider`. The router reads it anew when it changes.\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What `soma provider add` was told."""
+
+    name: str
+    base_url: str
+    key_env: str
+    model: str
+    tier: str
+    price_in: int | None
+    price_out: int | None
+    window: int | None
+
+
+def add(home: Path, asked: Asked) -> str:
+    """Write the provider down and keep its key; returns what is now true. Fault when the router could not use it."""
+    from services.router.catalog import OURS, built_in
+
+    load_stack(home)
+    if asked.name in OURS:
+        raise Fault(f"The name {asked.name} is taken by the mesh itself. Choose another.")
+    key = key_of(asked.key_env)
+    known = next((entry for entry in built_in() if entry.name == asked.name), None)
+    if known and not asked.base_url and not asked.model:
+        if not key:
+            raise Fault(f"{asked.name} is known already; it wants a key: --key-env VARIABLE")
+        keep_key(home, asked.name, key)
+        return f"{asked.name} has its key: {', '.join(model.name for model in known.model)}."
+    if not asked.model or not (asked.base_url or known):
+        raise Fault("A provider that is not known yet wants --base-url and --model.")
+    entry = {"name": asked.name, "base_url": asked.base_url or (known.base_url if known else ""), "kind": "openai"}
+    write(home, merged(read(home), entry | ({} if key else {"needs_key": False}), model_entry(asked)))
+    if key:
+        keep_key(home, asked.name, key)
+    return f"{asked.name} serves {asked.model} in the tier {asked.tier}."
+
+
+def remove(home: Path, name: str) -> str:
+    """Forget a provider and its key. Fault when there is none."""
+    load_stack(home)
+    entries = read(home)
+    left = [entry for entry in entries if entry["name"] != name]
+    secret = home / "secrets" / Path(name).name
+    if len(left) == len(entries) and not secret.is_file():
+        raise Fault(f"There is no provider {name} here. See: soma provider list")
+    write(home, left)
+    secret.unlink(missing_ok=True)
+    return f"{name} is forgotten, and its key."
+
+
+def model_entry(asked: Asked) -> dict[str, Any]:
+    """The model with its price. Fault when nobody knows what it costs."""
+    from services.router.prices import known_price
+
+    if (asked.price_in is None) != (asked.price_out is None):
+        raise Fault("Give both prices, --price-in and --price-out, in micro-USD per million tokens, or none.")
+    entry: dict[str, Any] = {"name": asked.model, "tier": asked.tier}
+    if asked.price_in is not None:
+        entry |= {"price_in": asked.price_in, "price_out": asked.price_out}
+    elif known_price(asked.model, asked.name) is None:
+        raise Fault(
+            f"Nobody knows what {asked.model} costs at {asked.name}. "
+            "Say it in micro-USD per million tokens: --price-in 150000 --price-out 600000"
+        )
+    return entry | ({"window": asked.window} if asked.window else {})
+
+
+def merged(entries: list[dict[str, Any]], provider: Mapping[str, Any], model: dict[str, Any]) -> list[dict[str, Any]]:
+    """The providers with this one: a model of the same name is replaced, others of the provider stay."""
+    old = next((entry for entry in entries if entry["name"] == provider["name"]), {})
+    models = [entry for entry in old.get("model", []) if entry["name"] != model["name"]]
+    kept = {name: value for name, value in old.items() if name != "needs_key"}
+    new = {**kept, **provider, "model": [*models, model]}
+    return [*(entry for entry in entries if entry["name"] != provider["name"]), new]
+
+
+def key_of(variable: str) -> str:
+    if not variable:
+        return ""
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise Fault(f"{variable} is not set in this terminal, or is empty.")
+    return key
+
+
+def keep_key(home: Path, name: str, key: str) -> None:
+    """Write the key for its owner's eyes, whole or not at all."""
+    half = home / "run" / f"{name}.key"
+    half.touch(mode=0o600)
+    half.write_text(key)
+    half.replace(home / "secrets" / name)
+
+
+def read(home: Path) -> list[dict[str, Any]]:
+    file = home / "providers.toml"
+    try:
+        return list(tomllib.loads(file.read_text()).get("provider", []))
+    except FileNotFoundError:
+        return []
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Fault(f"{file} is no TOML: {error}. Correct it by hand.") from error
+
+
+def write(home: Path, entries: list[dict[str, Any]]) -> None:
+    """Replace the file, after the router's own reading of it. Fault with the router's words."""
+    import tomli_w
+
+    from services.router.catalog import Unreadable, check, parse
+
+    half = home / "run" / "providers.toml"
+    half.touch(mode=0o600)
+    half.write_text(HEADER + tomli_w.dumps({"provider": entries}))
+    try:
+        check(parse(half), home / "providers.toml")
+    except Unreadable as error:
+        half.unlink()
+        raise Fault(str(error).replace(str(half), "This provider")) from error
+    half.replace(home / "providers.toml")
+
+
+def listed(home: Path) -> list[tuple[str, str, str, str, str]]:
+    """Provider, model, tier, price, and whether it can be called, of the user's and the known ones."""
+    from services.router.catalog import Unreadable, built_in, merge, parse
+    from services.router.prices import price_table
+
+    load_stack(home)
+    file, prices = home / "providers.toml", price_table()
+    try:
+        entries = merge(built_in(), parse(file) if file.exists() else ())
+    except Unreadable as error:
+        raise Fault(str(error)) from error
+    rows = []
+    for entry in entries:
+        has_key = (home / "secrets" / entry.name).exists()
+        for model in entry.model if entry.kind != "scripted" else ():
+            found = prices.listed.get(model.priced_as) if model.priced_as else prices.find(model.name, entry.name)
+            price = (model.price_in, model.price_out)
+            if None in price:
+                price = (found.price.price_in, found.price.price_out) if found else (None, None)
+            state = "open" if has_key or not entry.needs_key else "no key"
+            rows.append((entry.name, model.name, model.tier, _price(*price), state))
+    return rows
+
+
+def show(home: Path) -> None:
+    """Print the list as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    for column in ("provider", "model", "tier", "$ a million in / out", ""):
+        table.add_column(column, no_wrap=True)
+    for *facts, state in listed(home):
+        table.add_row(*facts, state, style="" if state == "open" else "dim")
+    Console(highlight=False).print(table)
+
+
+def _price(price_in: int | None, price_out: int | None) -> str:
+    if price_in is None or price_out is None:
+        return "unknown"
+    return f"${price_in / 1_000_000:g} / ${price_out / 1_000_000:g}" if price_in or price_out else "free"

@@ -1,0 +1,55 @@
+"""`soma tenant add`, `soma reset`: what the mesh holds."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from services.local import leftovers, postgres
+from services.local.control import Call
+from services.local.fault import Fault
+from services.local.stack import OURS, ROOMS, check_version, control_socket_of, load_stack, tenants_file
+
+
+def add(home: Path, name: str) -> None:
+    """Make a tenant: its role, schema and tables, and its accounts on the sign-in page. May be repeated."""
+    import asyncpg
+
+    from services.common import schema
+
+    stack = load_stack(home)
+    admin_url = postgres.url(stack.ports["postgres"], stack.passwords["postgres"])
+    try:
+        asyncio.run(schema.add_tenant(admin_url, name, ROOMS))
+    except ValueError as error:
+        raise Fault(str(error)) from error
+    except OSError as error:
+        raise Fault("The mesh is down. Start it with: soma up") from error
+    except asyncpg.PostgresError as error:
+        raise Fault(f"Postgres refused the tenant: {error}.") from error
+    file = tenants_file(home)
+    known = file.read_text().split() if file.exists() else []
+    if name not in known:
+        file.write_text("".join(f"{tenant}\n" for tenant in (*known, name)))
+
+
+def reset(home: Path) -> None:
+    """Forget everything in a folder of ours. Fault while a mesh runs there, or when it is no folder of ours."""
+    if not (home / "version").exists():
+        raise Fault(f"There is no mesh in {home}.")
+    check_version(home)
+    try:
+        Call(control_socket_of(home), {"do": "status"}).connection.close()
+    except Fault:
+        asyncio.run(leftovers.clear(home / "run"))
+    else:
+        raise Fault("The mesh is up. End it first: soma down")
+    for name in OURS:
+        path = home / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    if not any(home.iterdir()):
+        home.rmdir()

@@ -1,0 +1,79 @@
+"""One answer in the making: what was decided, what has been said, how it ended. Knows no door."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from soma.common.v1.failure_pb2 import Failure
+from soma.common.v1.model_pb2 import Decision, Usage
+from soma.router.v1.router_service_pb2 import GenerateRequest
+from soma.router.v1.routing_pb2 import Outcome
+
+from services.router.models import End, Prompt
+from services.router.offers import Offer
+from services.router.store import Settlement
+from services.router.window import Size, cut, room_for_question, size_of, tokens_of
+
+
+@dataclass(slots=True, eq=False)
+class Answer:
+    """Grows while the model speaks."""
+
+    request: GenerateRequest
+    size: Size
+    decision: Decision
+    offer: Offer
+    began: float
+    """On the monotonic clock, when it was decided."""
+    sent_tokens: int = 0
+    """What the present model was asked, as estimated; 0 before."""
+    said: list[str] = field(default_factory=list)
+    first_token_ms: int = 0
+    end: End | None = None
+    failure: Failure | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.end is not None or self.failure is not None
+
+    def prompt(self) -> Prompt:
+        """What the chosen model is asked: the conversation cut to its window, the answer bounded."""
+        wanted = self.request.max_tokens or self.offer.max_tokens
+        room = room_for_question(self.offer.window, wanted)
+        messages = cut(self.request.messages, self.size, room)
+        self.sent_tokens = self.size.total if len(messages) == len(self.size.messages) else size_of(messages).total
+        return Prompt(self.offer, messages, max(1, min(wanted, self.offer.window - self.sent_tokens)))
+
+    def add(self, text: str, now: float) -> None:
+        if not self.said:
+            self.first_token_ms = max(1, round((now - self.began) * 1000))
+        self.said.append(text)
+
+    def move(self, decision: Decision, offer: Offer) -> None:
+        """Another model takes over, before anything was said."""
+        self.decision, self.offer, self.sent_tokens = decision, offer, 0
+
+    def usage(self) -> Usage:
+        """The provider's figures, or an estimate of what was sent and said."""
+        end = self.end
+        if end and end.input_tokens is not None and end.output_tokens is not None:
+            return Usage(input_tokens=end.input_tokens, output_tokens=end.output_tokens)
+        if not self.sent_tokens:
+            return Usage()
+        return Usage(input_tokens=self.sent_tokens, output_tokens=tokens_of("".join(self.said)), estimated=True)
+
+    def outcome(self) -> Outcome:
+        usage = self.usage()
+        cost = self.offer.price.cost_microusd(usage.input_tokens, usage.output_tokens) if self.offer.price else 0
+        return Outcome(
+            usage=usage,
+            cost_microusd=cost,
+            finish_reason=self.end.finish_reason if self.end else "",
+            failure=self.failure,
+            first_token_ms=self.first_token_ms,
+        )
+
+    def settlement(self) -> Settlement:
+        outcome = self.outcome()
+        finish_reason = outcome.finish_reason if self.is_over else "cancelled"
+        return Settlement(self.request.turn, self.decision, outcome, finish_reason)
