@@ -67,10 +67,16 @@ class House:
         return self.environment["agent"]["SOMA_ISSUER"]
 
     def person(
-        self, tenant: str = "acme", name: str = "member", roles: tuple[str, ...] = ("member",), ttl_s: int = 600
+        self,
+        tenant: str = "acme",
+        name: str = "member",
+        roles: tuple[str, ...] = ("member",),
+        ttl_s: int = 600,
+        at: str = "agent",
     ) -> Person:
+        """Someone who calls the agent named `at`."""
         token = self.token(tenant, name, roles, ttl_s)
-        agent, router = self.channel("agent"), self.channel("router")
+        agent, router = self.channel(at), self.channel("router")
         return Person(
             self,
             tenant,
@@ -85,13 +91,13 @@ class House:
         return HealthServiceStub(self.channel("agent"))
 
     def channel(self, room: str, as_room: str = "edge") -> grpc.aio.Channel:
-        """A channel to a room, with the identity of another."""
+        """A channel to a room ("agent", or a second one: "agent2"), with the identity of another."""
         key = (room, as_room)
         if key not in self.channels:
             private, chain, bundle = self.authority.svid(as_room)
             credentials = grpc.ssl_channel_credentials(bundle, private, chain)
             options = (
-                ("grpc.ssl_target_name_override", f"{room}.{TRUST_DOMAIN}"),
+                ("grpc.ssl_target_name_override", f"{kind(room)}.{TRUST_DOMAIN}"),
                 ("grpc.use_local_subchannel_pool", 1),
                 ("grpc.max_reconnect_backoff_ms", 200),
                 ("grpc.initial_reconnect_backoff_ms", 50),
@@ -108,13 +114,20 @@ class House:
             await conn.close()
 
     async def start(self, room: str) -> None:
-        """Start a room and wait until it serves."""
+        """Start a room, or a further one of its kind, and wait until it serves."""
+        if room not in self.environment:
+            self.environment[room] = self.environment[kind(room)] | {"SOMA_LISTEN": f"127.0.0.1:{free_port()}"}
         log = (self.folder / f"{room}.log").open("ab")
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", f"services.{room}", env=os.environ | self.environment[room], stdout=log, stderr=log
+            sys.executable,
+            "-m",
+            f"services.{kind(room)}",
+            env=os.environ | self.environment[room],
+            stdout=log,
+            stderr=log,
         )
         log.close()
-        self.authority.admit(process.pid, room)
+        self.authority.admit(process.pid, kind(room))
         self.rooms[room] = process
         await self.until_serving(room)
 
@@ -137,6 +150,10 @@ class House:
         async with asyncio.timeout(20):
             await process.wait()
         self.authority.forget(process.pid)
+
+
+def kind(room: str) -> str:
+    return room.rstrip("0123456789")
 
 
 @asynccontextmanager

@@ -6,25 +6,30 @@ Text that arrives while the last event is still being published is joined into t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
 
 from soma.agent.v1.chat_event_pb2 import ChatEvent, Heartbeat, Text
 from soma.agent.v1.chat_event_pb2 import Transcript as Kept
-
-from services.agent.feed import Feed
 
 HEARTBEAT_S = 15.0
 HEARTBEAT = ChatEvent(heartbeat=Heartbeat())
 
 
+class Publishes(Protocol):
+    """Where numbered events go for agents elsewhere. Never raises."""
+
+    async def publish(self, events: Sequence[ChatEvent]) -> None: ...
+
+
 class Transcript:
     """The events of one turn. Written by the turn alone."""
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Publishes, heartbeat_s: float = HEARTBEAT_S) -> None:
         self.events: list[ChatEvent] = []
         self.ended = False
         self._inbox: list[ChatEvent] = []
-        self._feed = feed
+        self._feed, self._heartbeat_s = feed, heartbeat_s
         self._wake = asyncio.Event()
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
@@ -88,7 +93,7 @@ class Transcript:
             if self.ended:
                 return
             try:
-                async with asyncio.timeout(HEARTBEAT_S):
+                async with asyncio.timeout(self._heartbeat_s):
                     await self._wake.wait()
             except TimeoutError:
                 yield HEARTBEAT

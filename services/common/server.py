@@ -108,7 +108,8 @@ async def serve(
     server.add_secure_port(config.listen, ground.identity.server_credentials())
     stop = stop_signal()
     await server.start()
-    await health.set("", health_pb2.HealthCheckResponse.SERVING)
+    for name in ("", *(service.name for service in services)):
+        await health.set(name, health_pb2.HealthCheckResponse.SERVING)
     log().info("serving", listen=config.listen)
     await stop.wait()
     await health.enter_graceful_shutdown()

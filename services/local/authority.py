@@ -131,7 +131,7 @@ class Authority:
         """Do what is due: add and drop roots, renew SVIDs, and tell those who wait."""
         before = self._roots
         if wants_root(self._roots, self.lives, now):
-            self._roots = [*self._roots, self._make_root(now)]
+            self._add_root(now)
         kept = trusted(self._roots, self.lives, now)
         for root in self._roots:
             if root not in kept:
@@ -153,11 +153,18 @@ class Authority:
             await asyncio.sleep(look_s)
             self.refresh(datetime.now(UTC))
 
-    def _make_root(self, now: datetime) -> Root:
+    def _add_root(self, now: datetime) -> None:
+        """Add a root, once it is on disk. As long as another can sign, a disk that is full is waited for."""
         root = new_root(self.trust_domain, self.lives, now)
-        keep_root(self._directory, root)
+        try:
+            keep_root(self._directory, root)
+        except OSError as fault:
+            if signer(self._roots, self.lives, now) is None:
+                raise
+            log.error("a new root cannot be kept yet", directory=str(self._directory), fault=str(fault))  # noqa: TRY400
+            return
+        self._roots = [*self._roots, root]
         log.info("root added", ends=root.ends.isoformat())
-        return root
 
     def _issue(self, room: str, now: datetime) -> Svid:
         root = signer(self._roots, self.lives, now)
@@ -170,7 +177,12 @@ async def write_sds(authority: Authority, room: str, directory: Path) -> None:
     """Keep Envoy's secrets of `room` in `directory` fresh, for ever: svid.yaml ("svid") and bundle.yaml ("bundle")."""
     while True:
         version = authority.version
-        put_sds(authority, room, directory)
+        try:
+            put_sds(authority, room, directory)
+        except OSError as fault:
+            log.error("envoy's secrets cannot be written yet", directory=str(directory), fault=str(fault))  # noqa: TRY400
+            await asyncio.sleep(LOOK_S)
+            continue
         await authority.changed(version)
 
 

@@ -159,11 +159,17 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def _load(path: Path) -> Root:
-    pem = path.read_bytes()
-    key = load_pem_private_key(pem, password=None)
+    try:
+        key_pem, mark, certificate_pem = path.read_bytes().partition(b"-----BEGIN CERTIFICATE")
+        key = load_pem_private_key(key_pem, password=None)
+        certificate = x509.load_pem_x509_certificate(mark + certificate_pem)
+    except ValueError as fault:
+        raise ValueError(f"{path} holds no root ({fault}). Move it away and start again.") from fault
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ValueError(f"{path} holds no key of the kind that this authority makes. Move it away and start again.")  # noqa: TRY004
-    return Root(key, x509.load_pem_x509_certificate(pem[pem.index(b"-----BEGIN CERTIFICATE") :]))
+        raise TypeError(
+            f"{path} holds a key of a kind that this authority does not make. Move it away and start again."
+        )
+    return Root(key, certificate)
 
 
 def _path(directory: Path, root: Root) -> Path:

@@ -205,7 +205,7 @@ def mutual_tls(settings: EdgeSettings, room: str) -> dict[str, Any]:
         "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
         "sni": f"{room}.{settings.trust_domain}",
         "common_tls_context": {
-            "tls_params": {"tls_minimum_protocol_version": "TLSv1_3"},
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
             "tls_certificate_sds_secret_configs": [secret("svid")],
             "combined_validation_context": {
                 "default_validation_context": {

@@ -47,22 +47,10 @@ def parts_of(stack: Stack) -> tuple[Part, ...]:
             f"In mode {stack.mode} people sign in at an issuer of their own: one machine serves DEVELOPER and TEST."
         )
     model = () if ALLOWS[stack.mode].scripted_model else (model_part(stack),)
-    parts = (
+    return (
         postgres_part(stack), valkey_part(stack), issuer_part(stack), *model, router_part(stack), agent_part(stack),
         edge_part(stack),
     )  # fmt: skip
-    return tuple(part for part in parts if exists(part))
-
-
-def exists(part: Part) -> bool:  # while the house is being built
-    from importlib.util import find_spec
-
-    if part.name == "edge":
-        return find_spec("services.local.edge") is not None
-    if part.command[:1] != (sys.executable,):
-        return True
-    name = part.command[-1]
-    return find_spec(name + ".__main__" if name in ("services.router", "services.agent") else name) is not None
 
 
 def postgres_part(stack: Stack) -> Part:

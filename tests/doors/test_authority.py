@@ -26,6 +26,7 @@ from services.common.client import RoomChannel, open_channel
 from services.common.errors import Denied
 from services.common.identity import Identity, open_identity, peer_of
 from services.local import attestation
+from services.local import authority as authority_module
 from services.local.attestation import Register, parent_of, start_time
 from services.local.authority import Authority, open_authority, put_sds, write_sds
 from services.local.ca import Lives, Root, issue, load_roots, new_root, signer, trusted, wants_root
@@ -225,6 +226,28 @@ async def test_a_root_that_ended_while_the_machine_was_off_is_replaced(tmp_path:
     authority.refresh(datetime.now(UTC) + timedelta(days=365))
     (root,) = load_roots(tmp_path)
     assert root.made > long_ago + timedelta(days=700)
+
+
+async def test_a_root_file_that_is_no_root_is_named(tmp_path: Path) -> None:
+    (tmp_path / "root-1.pem").write_bytes(b"rubbish")
+    with pytest.raises(ValueError, match=r"root-1\.pem holds no root.*Move it away"):
+        Authority(tmp_path, DOMAIN, "soma", LIVES)
+
+
+async def test_a_root_that_cannot_be_kept_leaves_the_older_one_signing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    authority = Authority(tmp_path, DOMAIN, "soma", LIVES)
+    before, svid = authority.bundle(), authority.issued("agent")
+    with monkeypatch.context() as disk:
+        disk.setattr(authority_module, "keep_root", full)
+        authority.refresh(datetime.now(UTC) + LIVES.root / 2)
+        assert (authority.bundle(), authority.issued("agent") != svid) == (before, True)
+    authority.refresh(datetime.now(UTC) + LIVES.root / 2)
+    assert len(authority.bundle()) == 2
 
 
 async def test_keys_are_for_their_owner_alone(place: Place) -> None:

@@ -43,7 +43,7 @@ async def test_the_first_question_gives_a_conversation_its_title(person: Person)
         0
     ].accepted.conversation
 
-    assert (await get(person, name)).title == "What is a turn, and why does it run by itself in this…"
+    assert (await get(person, name)).title == "What is a turn, and why does it run by itself in this house…"
 
 
 async def test_a_conversation_created_without_a_title_gets_one_by_its_first_question(person: Person) -> None:

@@ -12,7 +12,7 @@ export default defineConfig({
     sourcemap: false,
     target: "es2023",
     modulePreload: { polyfill: false },
-    license: { fileName: "licenses.md" },
+    license: { fileName: "licenses.txt" },
   },
   server: {
     // `npm run dev` against a running mesh.

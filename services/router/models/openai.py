@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from math import isfinite
 from time import monotonic
 from typing import Any
 
@@ -23,6 +24,7 @@ MOST_ANSWER_BYTES = 256 * 1024
 MOST_LINE_BYTES = 1024 * 1024
 MOST_COMPLAINT_BYTES = 16 * 1024
 AFTER_FINISH_S = 2.0
+USUAL_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 300.0
 CONNECTIONS = 512
 FINISHES = {"stop": "stop", "length": "length", "max_tokens": "length", "content_filter": "content_filter"}
@@ -48,7 +50,7 @@ class Chunk(msgspec.Struct, gc=False):
 
     choices: list[Choice] | None = None
     usage: Counted | None = None
-    error: msgspec.Raw | None = None
+    error: Any = None
 
 
 decode = msgspec.json.Decoder(Chunk).decode
@@ -193,7 +195,7 @@ def take_line(answer: Arriving, line: bytes, pieces: list[str], provider: Provid
             raise Broken(f"{provider.name} sent no answer.")
         return
     chunk = chunk_of(line, provider)
-    if chunk.error is not None and bytes(chunk.error) != b"null":
+    if chunk.error is not None:
         raise Broken(f"{provider.name} reported an error of its own.")
     if chunk.usage is not None:
         answer.usage = chunk.usage
@@ -250,9 +252,10 @@ async def complaint(provider: Provider, response: aiohttp.ClientResponse) -> Bro
 def pause_of(retry_after: str) -> float:
     """The header's seconds, 1 to 300; 5 when it says none. A date counts as none."""
     try:
-        return min(max(float(retry_after), 1.0), LONGEST_PAUSE_S)
+        seconds = float(retry_after)
     except ValueError:
-        return 5.0
+        return USUAL_PAUSE_S
+    return min(max(seconds, 1.0), LONGEST_PAUSE_S) if isfinite(seconds) else USUAL_PAUSE_S
 
 
 @asynccontextmanager

@@ -1,6 +1,6 @@
 /** Markdown, block by block: while a text grows only its last block is rendered again. */
 import type { Token, Tokens } from "marked";
-import { memo, type ReactNode, useRef } from "react";
+import { memo, type ReactNode, useMemo, useRef } from "react";
 import { type Blocks, blocksOf, grown } from "./blocks";
 import { Code } from "./Code";
 import { Inline } from "./Inline";
@@ -11,9 +11,12 @@ interface MarkdownProps {
 }
 
 export const Markdown = memo(function Markdown({ text, growing }: MarkdownProps) {
-  const last = useRef<Blocks>({ text: "", tokens: [] });
-  last.current = growing ? grown(last.current, text) : last.current.text === text ? last.current : blocksOf(text);
-  const { tokens } = last.current;
+  const written = useRef<Blocks>({ text: "", tokens: [] });
+  const tokens = useMemo(() => {
+    if (!growing) return blocksOf(text).tokens;
+    written.current = grown(written.current, text);
+    return written.current.tokens;
+  }, [text, growing]);
   return (
     <div className="markdown">
       {tokens.map((token, i) => (

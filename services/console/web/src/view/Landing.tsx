@@ -22,7 +22,7 @@ export function Landing({ note, signIn }: LandingProps): ReactNode {
       <Mark />
       <h1>SomaAgent</h1>
       <p>Ask, and see which model answers, why, and at what price.</p>
-      <button type="button" className="primary" onClick={go} disabled={leaving} autoFocus data-testid="sign-in">
+      <button type="button" className="primary" onClick={go} disabled={leaving} data-testid="sign-in">
         Sign in
       </button>
       {said && <p className="note" role="alert">{said}</p>}

@@ -21,7 +21,9 @@ export function Thread({ view, person, ask, older, reload, newChat, act }: Threa
   const content = useRef<HTMLDivElement>(null);
   const { atEnd, jump } = useFollow(frame, content, view.turns[0]?.key);
   const newest = view.turns.at(-1)?.key;
-  useEffect(() => jump(), [newest, jump]);
+  useEffect(() => {
+    if (newest) jump();
+  }, [newest, jump]);
   const empty = view.loaded && view.turns.length === 0 && !view.refusal;
   return (
     <div className="thread-place">
@@ -42,7 +44,7 @@ export function Thread({ view, person, ask, older, reload, newChat, act }: Threa
           ))}
         </div>
       </div>
-      {!atEnd && (
+      {!atEnd && !empty && (
         <button type="button" className="jump" onClick={() => jump(true)} aria-label="Jump to the newest" data-testid="jump">
           <Icon name="down" />
         </button>

@@ -69,7 +69,7 @@ function Foot({ turn, text }: { turn: TurnView; text: string }): ReactNode {
         {decision && (
           <span className="figures">
             <span data-testid="tier">{tierName(decision.tier)}</span>
-            <span data-testid="cost">{dollars(turn.costMicrousd)}</span>
+            {(turn.phase !== "failed" || turn.costMicrousd > 0) && <span data-testid="cost">{dollars(turn.costMicrousd)}</span>}
             {turn.firstTokenMs > 0 && <span>{duration(turn.firstTokenMs)} to the first word</span>}
           </span>
         )}

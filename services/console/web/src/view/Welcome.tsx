@@ -13,7 +13,7 @@ export function Welcome({ person, ask }: { person: string; ask: (question: strin
   return (
     <section className="welcome" data-testid="welcome">
       <Mark />
-      <h1>{greeting(new Date().getHours())}, {person}.</h1>
+      <h1>{greeting(new Date().getHours())}, {person.split(" ")[0]}.</h1>
       <p>Ask anything. Under each answer you can see which model gave it, why, and what it cost.</p>
       <ul>
         {EXAMPLES.map(({ title, question }) => (

@@ -47,7 +47,6 @@ function Candidates({ candidates, chosen }: { candidates: Candidate[]; chosen: D
         <thead>
           <tr>
             <th>Model</th>
-            <th>Tier</th>
             <th>Score</th>
             <th className="to-right">Cost</th>
             <th className="to-right">Latency</th>
@@ -68,10 +67,12 @@ function Row({ candidate, chosen }: { candidate: Candidate; chosen: boolean }): 
   return (
     <tr className={closed ? "closed" : chosen ? "chosen" : undefined}>
       <td>
-        <span className="model">{model}</span> <span className="provider">{provider}</span>
+        <span className="model">{model}</span>
+        <span className="provider">
+          {provider} · {tierName(tier)}
+        </span>
         {chosen && <span className="visually-hidden"> (chosen)</span>}
       </td>
-      <td>{tierName(tier)}</td>
       {closed ? (
         <td colSpan={3} className="reason">
           {closed}

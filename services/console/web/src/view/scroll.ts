@@ -16,6 +16,8 @@ export function useFollow(
   first: string | undefined,
 ): Follower {
   const held = useRef(true);
+  const filled = useRef(false);
+  filled.current = first !== undefined;
   const [atEnd, setAtEnd] = useState(true);
 
   const jump = useCallback(
@@ -39,8 +41,8 @@ export function useFollow(
       setAtEnd(near);
     };
     const resized = new ResizeObserver(() => {
-      if (held.current) box.scrollTop = box.scrollHeight;
-      else scrolled();
+      if (held.current && filled.current) box.scrollTop = box.scrollHeight;
+      scrolled();
     });
     box.addEventListener("scroll", scrolled, { passive: true });
     resized.observe(content.current);

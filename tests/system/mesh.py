@@ -1,0 +1,121 @@
+"""A mesh of this machine in the hands of a test: its command line, its parts, its rows."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from services.local import leftovers, postgres
+from services.local.ports import free_port
+from services.local.process import Process
+from services.local.stack import load_stack
+from services.local.wheels import postgres_program
+
+COMMAND_S = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """One mesh: `url` is its edge, `home` its folder."""
+
+    home: Path
+    port: int
+    mode: str = "TEST"
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        return f"http://localhost:{self.port}"
+
+    def soma(self, *words: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run `soma WORDS` to its end. With check, an exit code other than 0 fails the test."""
+        done = subprocess.run(
+            self.command(*words), capture_output=True, text=True, timeout=COMMAND_S, check=False,
+            env=self.surroundings(environment), stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        if check and done.returncode:
+            raise AssertionError(
+                f"soma {' '.join(words)} ended with {done.returncode}: {done.stderr}{self.last_words()}"
+            )
+        return done
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "services.local", *words]
+
+    def surroundings(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        ours = {"SOMA_DATA": str(self.home), "SOMAGENT_MODE": self.mode, "COLUMNS": "200"}
+        return {**os.environ, **ours, **self.environment, **(more or {})}
+
+    def up(self) -> None:
+        self.soma("up", "--port", str(self.port))
+
+    def down(self) -> None:
+        self.soma("down")
+
+    def status(self) -> dict[str, Any]:
+        """`soma status --json`, with the parts by name."""
+        answer: dict[str, Any] = json.loads(self.soma("status", "--json").stdout)
+        answer["parts"] = {part["name"]: part for part in answer["parts"]}
+        return answer
+
+    def token(self, tenant: str = "acme", person: str = "member", *roles: str) -> str:
+        words = [word for role in roles for word in ("--role", role)]
+        return self.soma("token", "--tenant", tenant, "--person", person, *words).stdout.strip()
+
+    def rows(self, sql: str) -> list[dict[str, Any]]:
+        """What a query gives to Postgres' administrator."""
+        stack = load_stack(self.home)
+        url = postgres.url(stack.ports["postgres"], stack.passwords["postgres"])
+        query = f"SELECT coalesce(json_agg(found), '[]') FROM ({sql}) AS found"
+        done = subprocess.run(
+            [postgres_program("psql"), url, "-XAtc", query], capture_output=True, text=True, timeout=20, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        rows: list[dict[str, Any]] = json.loads(done.stdout)
+        return rows
+
+    def kill(self, part: str, number: int = signal.SIGKILL) -> int:
+        """Send a signal to a part; returns its pid."""
+        pid: int = self.status()["parts"][part]["pid"]
+        os.kill(pid, number)
+        return pid
+
+    def processes(self) -> list[Process]:
+        """The supervisor and every part that lives."""
+        return leftovers.read(self.home / "run")
+
+    def last_words(self) -> str:
+        logs = sorted((self.home / "logs").glob("*.log"))
+        return "".join(f"\n--- {log.name}\n{log.read_text(errors='replace')[-1500:]}" for log in logs)
+
+
+@contextmanager
+def running_mesh(home: Path, mode: str) -> Iterator[Mesh]:
+    """A mesh that is up, on a free port; at the end nothing of it runs."""
+    mesh = Mesh(home, free_port(), mode)
+    try:
+        mesh.up()
+        yield mesh
+    finally:
+        with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
+            mesh.down()
+        for process in mesh.processes():
+            process.signal(signal.SIGKILL)
+
+
+def wait_until(holds: Callable[[], bool], within_s: float = 20.0, what: str = "it") -> None:
+    """Look until a condition holds."""
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline, f"{what} did not come true within {within_s:.0f} s"
+        time.sleep(0.05)
