@@ -206,7 +206,7 @@ def _stranger(sentence: str) -> Denied:
 
 async def _follow(identity: Identity, socket: str) -> None:
     """Listen for ever; connect anew when the stream ends, or when no rotation came in time."""
-    attempt = 0
+    attempt, logged = 0, ""
     while True:
         version = identity.version
         async with stream(socket, identity.trust_domain, identity.accept) as ended:
@@ -214,7 +214,9 @@ async def _follow(identity: Identity, socket: str) -> None:
         if "PERMISSION_DENIED" in why:
             identity.refuse()
         attempt = 0 if identity.version > version else attempt + 1
-        log.warning("workload api stream ended", why=why, attempt=attempt, room=identity.room)
+        if attempt <= 1 or why != logged:
+            log.warning("workload api stream ended", why=why, room=identity.room)
+            logged = why
         await asyncio.sleep(PAUSES_S[min(attempt, len(PAUSES_S) - 1)])
 
 

@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from pydantic import ValidationError
 
+from services.common.background import alongside
 from services.common.clock import Clock, SystemClock
 from services.common.config import RoomConfig
 from services.common.db import Database, open_database
@@ -28,6 +29,7 @@ from services.common.tokens import Verifier, open_verifier
 
 C = TypeVar("C", bound=RoomConfig)
 STOP_S = 2.0
+ABLE_S = 1.0
 OPTIONS = (
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
     ("grpc.so_reuseport", 0),
@@ -87,13 +89,22 @@ async def nothing() -> None:
     """A room with nothing to bring to an end."""
 
 
+def always() -> bool:
+    """A room that can do its work whenever it serves."""
+    return True
+
+
 async def serve(
     config: RoomConfig,
     ground: Ground,
     services: Sequence[Served],
     drain: Callable[[], Awaitable[None]] = nothing,
+    able: Callable[[], bool] = always,
 ) -> None:
-    """Serve until SIGTERM or SIGINT. Then say NOT_SERVING, `drain` (streams end in band), and close what is left."""
+    """Serve until SIGTERM or SIGINT. Then say NOT_SERVING, `drain` (streams end in band), and close what is left.
+
+    Health answers for the room as a whole (""), and for each service whether the room is `able` to do its work now.
+    """
     guard = Guard(config.trust_domain, ground.verifier, ground.sight, ground.db)
     options = (*OPTIONS, *ground.identity.server_options(config.longest_call_s))
     server = aio.server(interceptors=[GuardInterceptor(guard)], options=options)
@@ -115,6 +126,15 @@ async def serve(
     await health.enter_graceful_shutdown()
     await drain()
     await server.stop(STOP_S)
+
+
+async def tell_health(health: Any, services: Sequence[Served], able: Callable[[], bool]) -> None:
+    """Look once a second whether the room is able, until cancelled."""
+    while True:
+        state = health_pb2.HealthCheckResponse.SERVING if able() else health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in services:
+            await health.set(service.name, state)
+        await asyncio.sleep(ABLE_S)
 
 
 def stop_signal() -> asyncio.Event:

@@ -141,8 +141,9 @@ def cors(origins: tuple[str, ...]) -> JSON:
 
 def tracing(settings: EdgeSettings) -> JSON:
     """A trace begins here, or goes on from the caller's traceparent."""
-    collected_at = settings.otlp_url.rstrip("/") or "http://nobody"
-    uri = {"uri": f"{collected_at}/v1/traces", "cluster": "otlp", "timeout": "1s"}
+    uri = {"uri": f"{settings.otlp_url.rstrip('/')}/v1/traces", "cluster": "otlp", "timeout": "1s"}
+    nowhere = {"grpc_service": {"envoy_grpc": {"cluster_name": "otlp"}}}
+    exporter = {"http_service": {"http_uri": uri}} if settings.otlp_url else nowhere
     return {
         "random_sampling": {"value": settings.trace_ratio * 100},
         "provider": {
@@ -150,7 +151,7 @@ def tracing(settings: EdgeSettings) -> JSON:
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig",
                 "service_name": "edge",
-                "http_service": {"http_uri": uri},
+                **exporter,
             },
         },
     }

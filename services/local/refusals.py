@@ -28,7 +28,8 @@ REFUSALS: Mapping[int, tuple[int, str, str]] = {
 def mappers() -> list[Mapping[str, Any]]:
     """Envoy's local_reply_config: one for each status, then those that no one foresaw."""
     known = [mapper(status, "EQ", *refusal) for status, refusal in REFUSALS.items()]
-    return [*known, mapper(500, "GE", *REFUSALS[503]), mapper(400, "GE", *REFUSALS[400])]
+    other_audience = {**mapper(403, "EQ", *REFUSALS[401]), "status_code": 401}  # a room would say 401 too
+    return [*known, other_audience, mapper(500, "GE", *REFUSALS[503]), mapper(400, "GE", *REFUSALS[400])]
 
 
 def mapper(status: int, comparison: str, code: int, reason: str, message: str) -> Mapping[str, Any]:

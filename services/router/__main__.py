@@ -52,7 +52,7 @@ async def main(config: RouterConfig) -> None:
         watch = shelf.watch(lambda: live.keep_only(shelf.catalog.offers))
         await doors.enter_async_context(alongside(watch, name="catalogue"))
         service = Served("soma.router.v1.RouterService", add_RouterServiceServicer_to_server, RouterService(router))
-        await serve(config, ground, [service], drain=lambda: router.drain(config.drain_s))
+        await serve(config, ground, [service], drain=lambda: router.drain(config.drain_s), able=router.is_able)
 
 
 if __name__ == "__main__":

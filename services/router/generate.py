@@ -80,6 +80,10 @@ class Router:
         await self.settlements.wait(settling)
         yield GenerateEvent(outcome=answer.outcome())
 
+    def is_able(self) -> bool:
+        """Whether any model is open."""
+        return any(not offer.closed and not self.live.figures(offer).closed for offer in self.shelf.catalog.offers)
+
     async def drain(self, within_s: float) -> None:
         """Take no more, let answers end, interrupt those that do not, and settle them all."""
         self.stopping.set()
@@ -149,7 +153,7 @@ class Router:
                     lane.circuit.worked()
                     return
                 if not answer.said:
-                    lane.first_text_after(round((now() - began) * 1000))
+                    lane.first_text_after(max(1, round((now() - began) * 1000)))
                 answer.add(piece, now())
                 yield piece
 
@@ -160,8 +164,14 @@ class Router:
             run.place.lane.circuit.failed(now)
         if broken.pause_s:
             run.place.lane.circuit.pause(now + broken.pause_s)
-        said = bool(run.answer.said)
-        log().warning("model broke", provider=offer.provider.name, model=offer.model, said=said, why=broken.sentence)
+        log().warning(
+            "model broke",
+            provider=offer.provider.name,
+            model=offer.model,
+            has_text=bool(run.answer.said),
+            why=broken.sentence,
+            cause=repr(broken.__cause__) if broken.__cause__ else "",
+        )
 
     def _fall_back(self, run: Running, broken: Broken) -> None:
         """Choose the next open candidate that has room; without one the answer has failed."""

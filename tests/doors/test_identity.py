@@ -141,8 +141,11 @@ async def test_a_stream_that_breaks_is_followed_by_a_new_one(api: Puppet, root: 
         assert not me.expired
 
 
-async def test_a_stream_that_brings_nothing_in_time_is_replaced_before_the_svid_ends(api: Puppet, root: Root) -> None:
-    api.say(answer(an_svid(root, AGENT, life_s=6), root))
+async def test_a_stream_that_brings_nothing_in_time_is_replaced_before_the_svid_ends(
+    api: Puppet, root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "CHECK_S", 0.1)
+    api.say(answer(an_svid(root, AGENT, life_s=4), root))
     async with open_identity(api.address, DOMAIN) as me:
         await until(lambda: api.streams == 2)
         api.deaf = True

@@ -11,6 +11,7 @@ from grpc import StatusCode
 from soma.agent.v1 import chat_service_pb2 as wire
 from soma.agent.v1 import conversation_service_pb2 as conversation_wire
 from soma.agent.v1.conversation_pb2 import Turn
+from soma.agent.v1.health_service_pb2 import CheckHealthRequest
 
 from services.common.testing import refused
 from tests.asking import ask, begin, ended, kinds, stream, text_of, watch, watching
@@ -336,3 +337,9 @@ async def test_watching_while_it_streams_gives_text_before_the_end(person: Perso
     kept = await person.chat.GetTurn(wire.GetTurnRequest(name=turn), metadata=person.metadata)
     assert kept.state == Turn.STATE_RUNNING
     assert [event async for event in events][-1].HasField("done")
+
+
+async def test_healthz_says_that_a_chat_can_be_answered(house: House) -> None:
+    answer = await house.health().CheckHealth(CheckHealthRequest(), timeout=5)
+
+    assert answer.status == "ok"

@@ -129,7 +129,7 @@ class OpenAI:
         except TimeoutError as fault:
             raise Broken(f"{provider.name} did not answer in time.") from fault
         except (aiohttp.ClientError, OSError, ValueError) as fault:
-            raise Broken(f"{provider.name} cannot be reached ({type(fault).__name__}).") from fault
+            raise Broken(f"{provider.name} cannot be reached.") from fault
         try:
             yield response
         finally:

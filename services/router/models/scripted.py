@@ -62,9 +62,9 @@ class Scripted:
         limits = prompt.offer.provider.limits
         await asyncio.sleep(min(script.seconds("wait"), limits.first_text_s))
         if script.applies("fail", prompt.offer.tier):
-            raise Broken(f"{name} was told to fail.")
+            raise told(f"{name} was told to fail.")
         if script.applies("busy", prompt.offer.tier):
-            raise Broken(f"{name} was told to be busy.", reason="MODEL_BUSY", blames_model=False, pause_s=1)
+            raise told(f"{name} was told to be busy.", reason="MODEL_BUSY")
         words = script.words[: prompt.max_tokens]
         for n, word in enumerate(words):
             await self._stay(script, n, name, limits.idle_s)
@@ -77,10 +77,15 @@ class Scripted:
     async def _stay(self, script: Script, words: int, name: str, idle_s: float) -> None:
         if script.is_at("hang", words):
             await asyncio.sleep(idle_s)
-            raise Broken(f"{name} was told to hang.")
+            raise told(f"{name} was told to hang.")
         if script.is_at("cut", words):
-            raise Broken(f"{name} was told to break off.")
+            raise told(f"{name} was told to break off.")
 
 
 def number(word: str) -> int:
     return int(word) if word.isdecimal() else 0
+
+
+def told(sentence: str, reason: str = "") -> Broken:
+    """A break that was ordered closes no circuit: the next question is answered."""
+    return Broken(sentence, reason=reason, blames_model=False)
