@@ -139,11 +139,12 @@ class Identity:
         self._refused_at = None
         if self.version and material == self._material:
             return
-        self._material, self.version = material, self.version + 1
+        self._material = material
         self.life_s = material.expires_at - time.time()
         self._server_config = grpc.ssl_server_certificate_configuration(
             [(material.key_pem, material.chain_pem)], root_certificates=material.bundle_pem
         )
+        self.version += 1  # last: handshakes read both on threads of gRPC's own
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 

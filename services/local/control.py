@@ -11,7 +11,7 @@ import json
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from services.local.fault import Fault
 LINE_BYTES = 256 * 1024
 ASK_S = 10.0
 CONNECTIONS = 32
+LAST_WORDS_S = 2.0
 
 Line = dict[str, Any]
 
@@ -58,30 +59,51 @@ class Exchange:
 
 @asynccontextmanager
 async def listening(path: Path, answer: Callable[[Exchange], Awaitable[None]]) -> AsyncIterator[None]:
-    """Answer requests for as long as the block. The socket is for its owner alone."""
+    """Answer requests for as long as the block; then let those that are being answered come to their end."""
+    exchanges: set[asyncio.Task[None]] = set()
+    with _bound(path) as server:
+        accepting = asyncio.create_task(_accept(server, answer, exchanges), name="control")
+        try:
+            yield
+        finally:
+            accepting.cancel()
+            if exchanges:
+                await asyncio.wait(exchanges, timeout=LAST_WORDS_S)
+            for exchange in (*exchanges, accepting):
+                exchange.cancel()
+            await asyncio.gather(accepting, *exchanges, return_exceptions=True)
+
+
+@contextmanager
+def _bound(path: Path) -> Iterator[socket.socket]:
+    """A socket for its owner alone."""
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         path.chmod(0o600)
         server.listen(CONNECTIONS)
         server.setblocking(False)
-        accepting = asyncio.create_task(_accept(server, answer), name="control")
         try:
-            yield
+            yield server
         finally:
-            accepting.cancel()
-            await asyncio.gather(accepting, return_exceptions=True)
             path.unlink(missing_ok=True)
 
 
-async def _accept(server: socket.socket, answer: Callable[[Exchange], Awaitable[None]]) -> None:
+async def _accept(
+    server: socket.socket, answer: Callable[[Exchange], Awaitable[None]], exchanges: set[asyncio.Task[None]]
+) -> None:
     room = asyncio.Semaphore(CONNECTIONS)
-    async with asyncio.TaskGroup() as exchanges:
-        while True:
-            await room.acquire()
-            connection, _ = await asyncio.get_running_loop().sock_accept(server)
-            task = exchanges.create_task(_exchange(connection, answer))
-            task.add_done_callback(lambda _: room.release())
+
+    def ended(task: asyncio.Task[None]) -> None:
+        exchanges.discard(task)
+        room.release()
+
+    while True:
+        await room.acquire()
+        connection, _ = await asyncio.get_running_loop().sock_accept(server)
+        task = asyncio.create_task(_exchange(connection, answer))
+        exchanges.add(task)
+        task.add_done_callback(ended)
 
 
 async def _exchange(connection: socket.socket, answer: Callable[[Exchange], Awaitable[None]]) -> None:
@@ -112,7 +134,12 @@ async def _first_line(connection: socket.socket) -> tuple[bytes, list[int]]:
 async def _readable(connection: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
-    loop.add_reader(connection, lambda: ready.done() or ready.set_result(None))
+
+    def come() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(connection, come)
     try:
         await ready
     finally:

@@ -82,6 +82,7 @@ def render(settings: EdgeSettings) -> str:
     }
     lists = {
         "mappers": mappers(),
+        "preflight": preflights(settings.cors_origins),
         "page": page_routes(settings.web_dir, off("jwt_authn", "grpc_json_transcoder")),
         "rooms": [room_route(binding, settings.unary_s) for binding in bound],
         "clusters": list(clusters(settings, sorted({binding.room for binding in bound}))),
@@ -111,10 +112,7 @@ def room_route(binding: Binding, unary_s: float) -> JSON:
             "retry_back_off": {"base_interval": "0.05s", "max_interval": "0.2s"},
         },
     }
-    match = {
-        "safe_regex": {"regex": binding.path},
-        "headers": [{"name": ":method", "string_match": {"exact": binding.verb}}],
-    }
+    match = {"safe_regex": {"regex": binding.path}, "headers": [exactly(":method", binding.verb)]}
     return {"match": match, "route": route} | ({"typed_per_filter_config": off("jwt_authn")} if binding.public else {})
 
 
@@ -137,6 +135,25 @@ def cors(origins: tuple[str, ...]) -> JSON:
             "max_age": "600",
         }
     }
+
+
+def preflights(origins: tuple[str, ...]) -> list[JSON]:
+    """The CORS filter answers on routes that lead somewhere; for these it always answers before they do."""
+    asks = {"name": "access-control-request-method", "present_match": True}
+    return [
+        {
+            "match": {
+                "prefix": "/",
+                "headers": [exactly(":method", "OPTIONS"), exactly("origin", origin), asks],
+            },
+            "route": {"cluster": "agent"},
+        }
+        for origin in origins
+    ]
+
+
+def exactly(name: str, value: str) -> JSON:
+    return {"name": name, "string_match": {"exact": value}}
 
 
 def tracing(settings: EdgeSettings) -> JSON:
@@ -182,8 +199,8 @@ def cluster(name: str, where: str, most: int) -> dict[str, Any]:
 
 
 def http2() -> dict[str, Any]:
-    """A room that stopped answering is noticed in seconds, and its calls end."""
-    options = {"connection_keepalive": {"interval": "10s", "timeout": "5s"}}
+    """A room that stopped answering is noticed, and its calls end. Servers cut whoever pings more often than they allow."""
+    options = {"connection_keepalive": {"interval": "12s", "timeout": "4s"}}
     return {
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {

@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from services.local.child import Child, State
 from services.local.control import Exchange
+from services.local.mesh import Mesh
 from services.local.process import stop
-
-if TYPE_CHECKING:
-    from services.local.supervisor import Supervisor
 
 OVERRIDES = ("SOMA_", "SOMAGENT_", "PYTHON", "OTEL_", "GRPC_")
 
 
-async def run(supervisor: Supervisor, name: str, exchange: Exchange) -> None:
+async def run(mesh: Mesh, name: str, exchange: Exchange) -> None:
     """Pause the managed part, run it with the caller's files until either side ends it, then manage it again."""
-    child = supervisor.children.get(name)
+    child = mesh.children.get(name)
     if child is None:
-        known = ", ".join(supervisor.children)
+        known = ", ".join(mesh.children)
         await exchange.say({"fault": f"There is no part {name!r}. There are {known}."})
         return
     if child.state is State.BY_HAND or len(exchange.files) != 3:
         await exchange.say({"fault": f"{name} already runs by hand."})
         return
-    await supervisor.rest(name)
+    await mesh.rest(name)
     try:
         await exchange.say({"exit": await by_hand(child, exchange)})
     finally:
-        if not supervisor.ending.is_set():
-            supervisor.keep(name)
+        if not mesh.ending.is_set():
+            mesh.keep(name)
 
 
 async def by_hand(child: Child, exchange: Exchange) -> int:
@@ -44,6 +41,7 @@ async def by_hand(child: Child, exchange: Exchange) -> int:
         return await running.wait()
     finally:
         hearing.cancel()
+        child.surroundings.died(child, running.pid)
         await child.end()
 
 

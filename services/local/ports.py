@@ -50,7 +50,8 @@ def holder(port: int) -> str:
 
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            where = connection.laddr
+            if connection.status == psutil.CONN_LISTEN and where and where.port == port and connection.pid:
                 name = Path(psutil.Process(connection.pid).name()).name
                 return f"{name} (pid {connection.pid})"
     return "another program"

@@ -170,14 +170,7 @@ def _works(*command: str) -> bool:
 @asynccontextmanager
 async def running_postgres(folder: Path, port: int = 0) -> AsyncIterator[str]:
     """A server in a folder of its own for as long as the block; yields the administrator's URL."""
-    folder = folder.resolve()
-    port, password = port or free_port(), secrets.token_urlsafe(18)
-    keep = folder.with_name(f"{folder.name}.password")
-    if keep.exists():
-        password = keep.read_text()
-    else:
-        keep.parent.mkdir(parents=True, exist_ok=True)
-        keep.write_text(password)
+    port, password = port or free_port(), kept_password(folder)
     await prepare(folder, password)
     server = await asyncio.create_subprocess_exec(*command(folder, port), start_new_session=True)
     process = Process.of(server.pid)
@@ -188,6 +181,16 @@ async def running_postgres(folder: Path, port: int = 0) -> AsyncIterator[str]:
         if process:
             await stop(process, signal.SIGINT)
         await server.wait()
+
+
+def kept_password(folder: Path) -> str:
+    """The administrator's password, in a file beside the folder, made when there is none."""
+    file = folder.with_name(f"{folder.name}.password")
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_urlsafe(18))
+    return file.read_text()
 
 
 async def until_ready(port: int, server: asyncio.subprocess.Process) -> None:

@@ -58,26 +58,22 @@ async def is_gone(process: Process, within_s: float) -> bool:
     return not process.is_alive
 
 
-def memory_of(pid: int) -> int:
-    """Bytes that a process and its children hold, what they share counted once. 0 when it is gone."""
+def memory_of(pid: int, alone: bool = False) -> int:
+    """Bytes that a process and its children hold, what several share counted once. 0 when it is gone."""
     import psutil
+
+    def share(member: psutil.Process) -> int:
+        try:
+            memory = member.memory_full_info()
+        except (psutil.Error, OSError):
+            return 0
+        return int(getattr(memory, "pss", memory.rss))
 
     try:
         root = psutil.Process(pid)
-        family = [root, *root.children(recursive=True)]
+        return sum(map(share, [root] if alone else [root, *root.children(recursive=True)]))
     except psutil.Error:
         return 0
-    return sum(_share(member) for member in family)
-
-
-def _share(member: object) -> int:
-    import psutil
-
-    try:
-        memory = member.memory_full_info()  # type: ignore[attr-defined]
-    except (psutil.Error, OSError):
-        return 0
-    return int(getattr(memory, "pss", memory.rss))
 
 
 def born_of(pid: int) -> str | None:

@@ -65,7 +65,7 @@ async def is_ready(check: Ready, ask_health: AskHealth | None = None) -> bool:
 
 
 async def why_not_whole(edge_port: int) -> str:
-    """Ask the edge whether the mesh can answer a chat now: empty when it can, else a sentence that says what is down."""
+    """Ask the edge whether the mesh can answer a chat now: empty when it can, else a sentence on what is down."""
     request = f"GET /healthz HTTP/1.1\r\nHost: localhost:{edge_port}\r\nConnection: close\r\n\r\n"
     try:
         async with asyncio.timeout(DEADLINE_S):

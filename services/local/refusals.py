@@ -29,7 +29,28 @@ def mappers() -> list[Mapping[str, Any]]:
     """Envoy's local_reply_config: one for each status, then those that no one foresaw."""
     known = [mapper(status, "EQ", *refusal) for status, refusal in REFUSALS.items()]
     other_audience = {**mapper(403, "EQ", *REFUSALS[401]), "status_code": 401}  # a room would say 401 too
-    return [*known, other_audience, mapper(500, "GE", *REFUSALS[503]), mapper(400, "GE", *REFUSALS[400])]
+    return [
+        keys_unknown(),
+        *known,
+        other_audience,
+        mapper(500, "GE", *REFUSALS[503]),
+        mapper(400, "GE", *REFUSALS[400]),
+    ]
+
+
+def keys_unknown() -> Mapping[str, Any]:
+    """A token that cannot be checked, because the issuer has not answered yet, is nobody's fault but ours."""
+    expression = "response.code_details.contains('Jwks_remote_fetch')"
+    cel = {
+        "name": "envoy.access_loggers.extension_filters.cel",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+            "expression": expression,
+        },
+    }
+    sentence = "The sign-in service does not answer, so the token cannot be checked. Try again in a moment."
+    said = mapper(401, "EQ", code_pb2.UNAVAILABLE, "ROOM_UNAVAILABLE", sentence)
+    return {**said, "filter": {"extension_filter": cel}, "status_code": 503}
 
 
 def mapper(status: int, comparison: str, code: int, reason: str, message: str) -> Mapping[str, Any]:

@@ -102,7 +102,7 @@ def load_stack(home: Path) -> Stack:
     ports, passwords = _read(home / "run/ports.json"), _read(home / "passwords.json")
     if not ports or not passwords:
         raise Fault(f"The mesh in {home} has not been started yet. Run: soma up")
-    return Stack(home, {k: int(v) for k, v in ports.items()}, {k: str(v) for k, v in passwords.items()})
+    return Stack(home, {k: int(str(v)) for k, v in ports.items()}, {k: str(v) for k, v in passwords.items()})
 
 
 def check_version(home: Path) -> None:
@@ -166,6 +166,18 @@ def held(home: Path) -> Iterator[bool]:
             yield False
             return
         yield True
+
+
+def is_supervised(home: Path) -> bool:
+    """Whether a supervisor lives there. Leaves no mark, and is not taken for one by another that asks."""
+    try:
+        with (home / "run/supervisor.lock").open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def write_json(path: Path, value: object) -> None:

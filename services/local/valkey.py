@@ -42,7 +42,7 @@ def prepare(folder: Path, settings: Path, port: int, password: str) -> None:
     """Write the settings, which hold the password and are for the owner's eyes."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.touch(mode=0o600)
-    settings.write_text(SETTINGS.format(port=port, password=password, folder=f'"{folder}"'))
+    settings.write_text(SETTINGS.format(port=port, password=password, folder=f'"{folder.absolute()}"'))
 
 
 def ready(port: int, password: str) -> Replies:
@@ -57,7 +57,7 @@ def url(port: int, password: str) -> str:
 @asynccontextmanager
 async def running_valkey(folder: Path, port: int = 0) -> AsyncIterator[str]:
     """A server in a folder of its own for as long as the block; yields its URL."""
-    folder, port, password = folder.resolve(), port or free_port(), secrets.token_urlsafe(18)
+    port, password = port or free_port(), secrets.token_urlsafe(18)
     settings = folder.with_name(f"{folder.name}.conf")
     prepare(folder, settings, port, password)
     server = await asyncio.create_subprocess_exec(*command(settings), start_new_session=True)

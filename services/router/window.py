@@ -50,7 +50,7 @@ def room_for_question(window: int, answer_tokens: int) -> int:
 def cut(messages: Sequence[Message], size: Size, room: int) -> list[Message]:
     """The messages that fit `room` tokens. A leading system message and the last one stay; the oldest others go.
 
-    They go by the half room at once: the kept part then begins at the same message for several turns, and a model that
+    An answer goes with its question. They go by the half room at once: the kept part then begins at the same message for several turns, and a model that
     remembers the prompt it has read (llama.cpp) need not read it again.
     """
     if size.total <= room:
@@ -60,7 +60,7 @@ def cut(messages: Sequence[Message], size: Size, room: int) -> list[Message]:
     block = max(1, (room - sum(size.messages[:first])) // 2)
     to_drop = -(-too_many // block) * block
     dropped, start = 0, first
-    while start < len(messages) - 1 and dropped < to_drop:
+    while start < len(messages) - 1 and (dropped < to_drop or messages[start].role == "assistant"):
         dropped += size.messages[start]
         start += 1
     return [*messages[:first], *messages[start:]]

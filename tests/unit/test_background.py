@@ -37,7 +37,10 @@ async def test_a_fault_of_the_block_is_the_one_that_is_told() -> None:
     async def work() -> None:
         raise ValueError("of the work")
 
-    with pytest.raises(KeyError, match="of the block"):
+    async def block() -> None:
         async with alongside(work(), name="work"):
             await asyncio.sleep(0)
             raise KeyError("of the block")
+
+    with pytest.raises(KeyError, match="of the block"):
+        await block()

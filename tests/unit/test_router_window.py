@@ -56,6 +56,12 @@ def test_the_system_message_and_the_last_one_stay_whatever_the_room(room: int) -
     assert (kept[0], kept[-1]) == ("be kind", "number 39")
 
 
+def test_an_answer_goes_with_its_question() -> None:
+    messages = say(*("x" * 30 for _ in range(21)), system="be kind")
+    for room in range(30, size_of(messages).total):
+        assert cut(messages, size_of(messages), room)[1].role == "user"
+
+
 def test_a_single_message_stays() -> None:
     assert fit(say("only " * 100), 1) == ["only " * 100]
     assert fit([Message(role="system", text="alone")], 1) == ["alone"]
@@ -80,7 +86,7 @@ def test_what_is_kept_fits_whenever_the_least_does() -> None:
 
 
 def test_the_kept_part_begins_at_the_same_message_for_several_turns() -> None:
-    messages, starts = say(system="be kind", *("x" * 90 for _ in range(20))), []
+    messages, starts = say(*("x" * 90 for _ in range(20)), system="be kind"), []
     for n in range(20):
         messages.append(Message(role="user", text=f"{'y' * 90}{n}"))
         starts.append(len(messages) - len(cut(messages, size_of(messages), 1000)))

