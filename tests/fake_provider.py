@@ -80,6 +80,8 @@ class FakeProvider:
     headers: dict[str, str] = field(default_factory=dict)
     hung_up: int = 0
     """Callers that went before the end."""
+    connections: set[object] = field(default_factory=set)
+    """Where the callers called from."""
     port: int = 0
 
     @property
@@ -106,6 +108,7 @@ class FakeProvider:
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
         self.asked += 1
+        self.connections.add(request.transport and request.transport.get_extra_info("peername"))
         self.last, self.headers = await request.json(), dict(request.headers)
         be = self.behaviour
         if be.status != 200:

@@ -30,6 +30,7 @@ from services.common.errors import Refusal, Unavailable
 from services.common.telemetry import Sight, log
 
 TURN_S = 300.0
+DECISION_S = 12.0
 CHECKPOINT_S = 1.0
 RECORD_S = 60.0
 RECORD_AGAIN_S = 0.25
@@ -143,7 +144,9 @@ class Agent:
         request = GenerateRequest(messages=messages, tier=turn.tier, turn=turn.name)
         metadata = passing(turn.caller, trace=current.get().traceparent)
         with refusals_of("router"):
-            async for event in self.router.Generate(request, metadata=metadata, timeout=TURN_S):
+            said = aiter(self.router.Generate(request, metadata=metadata, timeout=TURN_S))
+            take(turn, await first_of(said))
+            async for event in said:
                 take(turn, event)
         if not turn.outcome.finish_reason and not turn.outcome.HasField("failure"):
             turn.outcome.failure.CopyFrom(CUT)
@@ -191,6 +194,16 @@ class Agent:
         except Unavailable:
             return False
         return True
+
+
+async def first_of(said: AsyncIterator[GenerateEvent]) -> GenerateEvent:
+    """The decision. A router that stands still is found out by it, long before its connection is."""
+    try:
+        async with asyncio.timeout(DECISION_S):
+            return await anext(said)
+    except TimeoutError as late:
+        message = "The router does not answer. Try again in a moment."
+        raise Unavailable("ROOM_UNAVAILABLE", message, retry_after_s=2) from late
 
 
 def take(turn: Turn, event: GenerateEvent) -> None:

@@ -6,7 +6,6 @@ with a person's token unless the method is public, without a time limit where it
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 import socket
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 from services.local.contract import Binding, bindings, services_of
 from services.local.page_routes import page_routes
 from services.local.refusals import mappers
+from services.local.upstreams import address, cluster, collector, http2, mutual_tls
 
 ROOT = Path(__file__).resolve().parents[2]
 JSON = Mapping[str, Any]
@@ -178,96 +178,11 @@ def clusters(settings: EdgeSettings, rooms: list[str]) -> Iterator[JSON]:
     """Where calls go: the rooms by mTLS, the issuer and the collector as they are."""
     where = {"agent": settings.agent, "router": settings.router}
     for room in rooms:
-        yield cluster(room, where[room], settings.max_streams) | mutual_tls(settings, room) | http2()
+        spiffe_id = f"spiffe://{settings.trust_domain}/ns/{settings.namespace}/sa/{room}"
+        secured = mutual_tls(settings.sds_dir, spiffe_id, f"{room}.{settings.trust_domain}")
+        yield {**cluster(room, where[room], settings.max_streams), **secured, **http2()}
     yield cluster("issuer", settings.issuer, settings.max_streams)
     yield collector(settings.otlp_url) if settings.otlp_url else {"name": "otlp", "type": "STATIC"}
-
-
-def cluster(name: str, where: str, most: int) -> dict[str, Any]:
-    endpoint = {"endpoint": {"address": address(where)}}
-    return {
-        "name": name,
-        "type": "STATIC" if is_fixed(where) else "STRICT_DNS",
-        "connect_timeout": "1s",
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
-        "circuit_breakers": {
-            "thresholds": [
-                {"max_connections": most, "max_pending_requests": most, "max_requests": most, "max_retries": 64}
-            ]
-        },
-    }
-
-
-def http2() -> dict[str, Any]:
-    """A room that stopped answering is noticed, and its calls end. Servers cut whoever pings more often than they allow."""
-    options = {"connection_keepalive": {"interval": "12s", "timeout": "4s"}}
-    return {
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": {"http2_protocol_options": options},
-            }
-        }
-    }
-
-
-def mutual_tls(settings: EdgeSettings, room: str) -> dict[str, Any]:
-    """The edge shows its SVID and accepts exactly one other. Both files may be replaced at any time."""
-
-    def secret(name: str) -> JSON:
-        source = {"path": str(settings.sds_dir / f"{name}.yaml"), "watched_directory": {"path": str(settings.sds_dir)}}
-        return {"name": name, "sds_config": {"resource_api_version": "V3", "path_config_source": source}}
-
-    spiffe_id = f"spiffe://{settings.trust_domain}/ns/{settings.namespace}/sa/{room}"
-    context = {
-        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-        "sni": f"{room}.{settings.trust_domain}",
-        "common_tls_context": {
-            "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
-            "tls_certificate_sds_secret_configs": [secret("svid")],
-            "combined_validation_context": {
-                "default_validation_context": {
-                    "match_typed_subject_alt_names": [{"san_type": "URI", "matcher": {"exact": spiffe_id}}]
-                },
-                "validation_context_sds_secret_config": secret("bundle"),
-            },
-        },
-    }
-    return {"transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": context}}
-
-
-def collector(url: str) -> JSON:
-    """The OTLP collector, by TLS when its URL says so."""
-    where = urlsplit(url)
-    secure = where.scheme == "https"
-    made = cluster("otlp", f"{where.hostname}:{where.port or (443 if secure else 80)}", 64)
-    if secure:
-        context: dict[str, Any] = {
-            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-            "sni": where.hostname,
-            "common_tls_context": {"validation_context": {"system_root_certs": {}}},
-        }
-        made["transport_socket"] = {"name": "envoy.transport_sockets.tls", "typed_config": context}
-    return made
-
-
-def address(where: str) -> JSON:
-    """An Envoy address. A Unix socket is its owner's alone."""
-    if where.startswith("/"):
-        return {"pipe": {"path": where, "mode": 0o600}}
-    host, _, port = where.rpartition(":")
-    return {"socket_address": {"address": host.strip("[]"), "port_value": int(port)}}
-
-
-def is_fixed(where: str) -> bool:
-    """Whether an address needs no name server."""
-    if where.startswith("/"):
-        return True
-    try:
-        ipaddress.ip_address(where.rpartition(":")[0].strip("[]"))
-    except ValueError:
-        return False
-    return True
 
 
 def has_ipv6_loopback() -> bool:

@@ -38,8 +38,9 @@ Furnish = Callable[[grpc.aio.Server, str | None], None]
 @asynccontextmanager
 async def open_front(path: Path, register: Register, furnish: Furnish) -> AsyncIterator[Front]:
     """Listen at `path` until the block ends. A socket left there by a killed process is replaced."""
+    listening = _listening(path)
     front = Front(_inner(path), register, furnish)
-    server = await asyncio.start_unix_server(front.receive, sock=_listening(path))
+    server = await asyncio.start_unix_server(front.receive, sock=listening)
     try:
         yield front
     finally:

@@ -70,7 +70,9 @@ class Ask:
 def read_redirect(query: Mapping[str, str], origins: frozenset[str]) -> str:
     """Where answers may go. Whoever asks for another place gets no answer there, not even a refusal."""
     if query.get("client_id") != CLIENT:
-        raise OAuthError("unauthorized_client", f"This issuer knows one client, {CLIENT}. Start from the page itself.")
+        raise OAuthError(
+            "unauthorized_client", "This is not how the page of this mesh asks. Start from the page itself."
+        )
     redirect_uri = query.get("redirect_uri", "")
     if redirect_uri not in {f"{origin}/" for origin in origins}:
         raise OAuthError("invalid_request", "The address to return to is not this mesh's own. Start from its page.")

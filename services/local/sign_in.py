@@ -26,7 +26,7 @@ ASKED = (
     "code_challenge",
     "code_challenge_method",
 )
-WHAT = {"admin": "Sees policies, budgets and audit", "member": "Chats; sees what is theirs"}
+WHAT = {"admin": "Looks after the tenant", "member": "Asks questions"}
 CHEVRON = '<svg viewBox="0 0 16 16" aria-hidden="true"><path d="m6 3.5 4.5 4.5L6 12.5"/></svg>'
 
 
@@ -56,7 +56,7 @@ class Page:
         )
         lead = "Choose who you are. This is a development mesh: there are no passwords."
         form = f'<form method="post">{hidden}{tenants}</form>'
-        return self._response(200, "Sign in", lead, form, " ".join(sorted(origins)))
+        return self._response(200, "Sign in", lead, form, " ".join(sorted(nameable(origins))))
 
     def refusal(self, status: int, why: str) -> web.Response:
         """What went wrong, and the way back."""
@@ -93,3 +93,8 @@ def account_button(account: Account) -> str:
         f'<span class="face" aria-hidden="true">{escape(account.person[0].upper())}</span>'
         f"<span><b>{escape(account.person.capitalize())}</b><small>{what}</small></span>{CHEVRON}</button>"
     )
+
+
+def nameable(origins: Iterable[str]) -> list[str]:
+    """The origins that a content security policy can name: it knows no IPv6 addresses."""
+    return [origin for origin in origins if "[" not in origin]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -9,6 +10,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ SECRETS = ("postgres", "valkey", *(f"soma_{room}" for room in ROOMS))
 FOLDERS = ("run", "logs", "telemetry", "secrets", "authority", "issuer")
 OURS = ("postgres", "postgres.half", "valkey", "passwords.json", "providers.toml", *FOLDERS, "version")
 LEAST_FREE_BYTES = 200 * 1024 * 1024
+ASKING_S = 0.1
 SOCKET_BYTES = 100
 """A unix socket's path may have 107; the longest name of ours fits into the rest."""
 
@@ -160,16 +163,11 @@ def held(home: Path) -> Iterator[bool]:
     """Be the one supervisor of a folder for as long as the block; yields False when there is one already."""
     (home / "run").mkdir(parents=True, exist_ok=True, mode=0o700)
     with (home / "run/supervisor.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+        yield _locked(lock.fileno())
 
 
 def is_supervised(home: Path) -> bool:
-    """Whether a supervisor lives there. Leaves no mark, and is not taken for one by another that asks."""
+    """Whether a supervisor lives there."""
     try:
         with (home / "run/supervisor.lock").open("r") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -194,6 +192,18 @@ def _read(path: Path) -> dict[str, object]:
     except (FileNotFoundError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _locked(file: int) -> bool:
+    """Take the lock; one who only asks holds it for a moment, which is waited for."""
+    deadline = time.monotonic() + ASKING_S
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
 
 
 def _next_free(port: int) -> int:

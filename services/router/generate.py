@@ -7,11 +7,13 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+from opentelemetry.trace import SpanKind
 from soma.common.v1.failure_pb2 import Failure
 from soma.common.v1.model_pb2 import Decision
 from soma.router.v1.router_service_pb2 import DecideRequest, GenerateRequest
 from soma.router.v1.routing_pb2 import GenerateEvent, Message, TextDelta
 
+from services.common.call import current
 from services.common.caller import Caller
 from services.common.clock import new_id
 from services.common.errors import Exhausted, Unavailable
@@ -85,9 +87,9 @@ class Router:
         return any(not offer.closed and not self.live.figures(offer).closed for offer in self.shelf.catalog.offers)
 
     async def drain(self, within_s: float) -> None:
-        """Take no more, let answers end, interrupt those that do not, and settle them all."""
+        """Take no more, let answers end, interrupt those that do not, and settle them all, within that time."""
         self.stopping.set()
-        await self._until_idle(within_s)
+        await self._until_idle(max(0.0, within_s - 2 * END_S))
         for run in self.running:
             run.is_interrupted = True
             if run.waiting:
@@ -144,18 +146,20 @@ class Router:
 
     async def _speak(self, run: Running, lane: Lane) -> AsyncGenerator[str]:
         """The adapter's text, with the figures that it gives."""
-        answer, now = run.answer, self.live.monotonic
-        adapter, began = self.adapters[answer.offer.provider.kind], now()
-        async with aclosing(adapter.stream(answer.prompt())) as stream:
-            async for piece in stream:
-                if isinstance(piece, End):
-                    answer.end = piece
-                    lane.circuit.worked()
-                    return
-                if not answer.said:
-                    lane.first_text_after(max(1, round((now() - began) * 1000)))
-                answer.add(piece, now())
-                yield piece
+        answer, offer, now = run.answer, run.answer.offer, self.live.monotonic
+        adapter, began = self.adapters[offer.provider.kind], now()
+        span = self.sight.span(f"{offer.provider.name}/{offer.model}", current.get().traceparent, SpanKind.CLIENT)
+        with span:
+            async with aclosing(adapter.stream(answer.prompt())) as stream:
+                async for piece in stream:
+                    if isinstance(piece, End):
+                        answer.end = piece
+                        lane.circuit.worked()
+                        return
+                    if not answer.said:
+                        lane.first_text_after(max(1, round((now() - began) * 1000)))
+                    answer.add(piece, now())
+                    yield piece
 
     def _blame(self, run: Running, broken: Broken) -> None:
         """What the break means for the model's next calls."""

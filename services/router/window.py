@@ -50,8 +50,8 @@ def room_for_question(window: int, answer_tokens: int) -> int:
 def cut(messages: Sequence[Message], size: Size, room: int) -> list[Message]:
     """The messages that fit `room` tokens. A leading system message and the last one stay; the oldest others go.
 
-    An answer goes with its question. They go by the half room at once: the kept part then begins at the same message for several turns, and a model that
-    remembers the prompt it has read (llama.cpp) need not read it again.
+    An answer goes with its question. They go by the half room at once: the kept part then begins at the same message
+    for several turns, and a model that remembers the prompt it has read (llama.cpp) need not read it again.
     """
     if size.total <= room:
         return list(messages)

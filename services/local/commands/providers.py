@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import time
 import tomllib
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from services.local.commands.edge import Edge
+from services.local.commands.token import mint
 from services.local.fault import Fault
-from services.local.stack import load_stack
+from services.local.stack import Stack, load_stack
 
 HEADER = "# Written by `soma provider`. The router reads it anew when it changes.\n\n"
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+SEEN_S, LOOK_S = 4.0, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +42,9 @@ def add(home: Path, asked: Asked) -> str:
     """Write the provider down and keep its key; returns what is now true. Fault when the router could not use it."""
     from services.router.catalog import OURS, built_in
 
-    load_stack(home)
+    stack = load_stack(home)
+    if not NAME.fullmatch(asked.name):
+        raise Fault(f"{asked.name!r} cannot be a provider: use 1 to 40 of a-z, 0-9 and -, not beginning with -.")
     if asked.name in OURS:
         raise Fault(f"The name {asked.name} is taken by the mesh itself. Choose another.")
     key = key_of(asked.key_env)
@@ -42,14 +53,34 @@ def add(home: Path, asked: Asked) -> str:
         if not key:
             raise Fault(f"{asked.name} is known already; it wants a key: --key-env VARIABLE")
         keep_key(home, asked.name, key)
-        return f"{asked.name} has its key: {', '.join(model.name for model in known.model)}."
+        return f"{asked.name} has its key. {seen(stack, asked.name, known.model[0].name, known.model[0].tier)}"
     if not asked.model or not (asked.base_url or known):
         raise Fault("A provider that is not known yet wants --base-url and --model.")
     entry = {"name": asked.name, "base_url": asked.base_url or (known.base_url if known else ""), "kind": "openai"}
     write(home, merged(read(home), entry | ({} if key else {"needs_key": False}), model_entry(asked)))
     if key:
         keep_key(home, asked.name, key)
-    return f"{asked.name} serves {asked.model} in the tier {asked.tier}."
+    return (
+        f"{asked.name}'s {asked.model} is in the tier {asked.tier}. {seen(stack, asked.name, asked.model, asked.tier)}"
+    )
+
+
+def seen(stack: Stack, provider: str, model: str, tier: str) -> str:
+    """What the router says of the model, once it has read the change."""
+    edge = Edge(stack.ports["edge"], mint(stack, "acme", "member"))
+    deadline = time.monotonic() + SEEN_S
+    while time.monotonic() < deadline:
+        try:
+            with closing(edge.send("POST", "/v1/decide", {"text": "Hello", "tier": tier})) as answer:
+                candidates = json.load(answer).get("candidates", [])
+        except (OSError, Fault):
+            return "The router will read it when the mesh is up."
+        for candidate in candidates:
+            if (candidate["provider"], candidate["model"]) == (provider, model):
+                closed = candidate.get("closed", "")
+                return f"It is closed: {closed}" if closed else "The router calls it from now on."
+        time.sleep(LOOK_S)
+    return "The router has not read it yet. See: soma logs router"
 
 
 def remove(home: Path, name: str) -> str:

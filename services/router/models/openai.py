@@ -6,9 +6,9 @@ What one network read returned becomes one piece of text: under load pieces grow
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import isfinite
 from time import monotonic
 from typing import Any
@@ -17,64 +17,20 @@ import aiohttp
 import msgspec
 
 from services.router.models import Broken, End, Prompt
+from services.router.models.chunks import Arriving, take
 from services.router.offers import Provider
 
 CONNECT_S = 3.0
 MOST_ANSWER_BYTES = 256 * 1024
-MOST_LINE_BYTES = 1024 * 1024
 MOST_COMPLAINT_BYTES = 16 * 1024
 AFTER_FINISH_S = 2.0
+GOODBYE_S = 0.05
+LOOK_AGAIN_S = 1.0
 USUAL_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 300.0
 CONNECTIONS = 512
-FINISHES = {"stop": "stop", "length": "length", "max_tokens": "length", "content_filter": "content_filter"}
-TOO_LONG_CODES = ("context_length_exceeded", "exceed_context_size_error")
-
-
-class Delta(msgspec.Struct, gc=False):
-    content: str | None = None
-
-
-class Choice(msgspec.Struct, gc=False):
-    delta: Delta | None = None
-    finish_reason: str | None = None
-
-
-class Counted(msgspec.Struct, gc=False):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-class Chunk(msgspec.Struct, gc=False):
-    """One `data:` of the stream."""
-
-    choices: list[Choice] | None = None
-    usage: Counted | None = None
-    error: Any = None
-
-
-decode = msgspec.json.Decoder(Chunk).decode
 encode = msgspec.json.Encoder().encode
-
-
-@dataclass(slots=True)
-class Arriving:
-    """What has come so far."""
-
-    finish_reason: str = ""
-    usage: Counted | None = None
-    is_over: bool = False
-    """[DONE] came."""
-    text_bytes: int = 0
-    rest: bytes = b""
-    """The beginning of a line whose end has not come."""
-    broken: Broken | None = None
-    """What ends the answer once the text before it is passed on."""
-
-    def end(self) -> End:
-        if self.usage is None:
-            return End(self.finish_reason or "stop")
-        return End(self.finish_reason or "stop", self.usage.prompt_tokens, self.usage.completion_tokens)
+TOO_LONG_CODES = ("context_length_exceeded", "exceed_context_size_error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +38,7 @@ class OpenAI:
     """The adapter. The session is one for all providers, so that connections are kept and bounded."""
 
     session: aiohttp.ClientSession
-    connect_s: float = CONNECT_S
     most_answer_bytes: int = MOST_ANSWER_BYTES
-    headers: Mapping[str, str] = field(default_factory=dict)
 
     async def stream(self, prompt: Prompt) -> AsyncGenerator[str | End]:
         provider, limits = prompt.offer.provider, prompt.offer.provider.limits
@@ -93,17 +47,21 @@ class OpenAI:
         answer = Arriving()
         async with self._post(prompt, first_by) as response:
             await refuse_complaint(provider, response)
-            while not answer.is_over:
-                now = monotonic()
-                until = min(over_by, now + limits.idle_s if answer.text_bytes else first_by)
-                data = await read(response, until - now, provider, answer)
-                if not data:
-                    break
-                text = take(answer, data, provider)
-                if text:
-                    yield self._bounded(answer, text)
-                if answer.broken:
-                    raise answer.broken
+            with Patience(response, first_by) as patience:
+                while not answer.is_over:
+                    if answer.finish_reason:
+                        patience.until(monotonic() + AFTER_FINISH_S)
+                    elif answer.text_bytes:
+                        patience.until(min(over_by, monotonic() + limits.idle_s))
+                    data = await read(response, patience, provider, answer)
+                    if not data:
+                        break
+                    text = take(answer, data, provider.name)
+                    if text:
+                        yield self._bounded(answer, text)
+                    if answer.broken:
+                        raise answer.broken
+            await finish(response)
         yield answer.end()
 
     def _bounded(self, answer: Arriving, text: str) -> str:
@@ -119,7 +77,7 @@ class OpenAI:
     async def _post(self, prompt: Prompt, first_by: float) -> AsyncIterator[aiohttp.ClientResponse]:
         """The response once its head is there. A fault until then is told in a sentence."""
         provider = prompt.offer.provider
-        headers = {**self.headers, "content-type": "application/json", "accept": "text/event-stream"}
+        headers = {"content-type": "application/json", "accept": "text/event-stream"}
         if provider.key:
             headers["authorization"] = f"Bearer {provider.key}"
         url = f"{provider.base_url}/chat/completions"
@@ -133,7 +91,10 @@ class OpenAI:
         try:
             yield response
         finally:
-            response.close() if not response.content.at_eof() else response.release()
+            if response.content.at_eof():
+                response.release()
+            else:
+                response.close()
 
 
 def body(prompt: Prompt) -> bytes:
@@ -150,74 +111,72 @@ def body(prompt: Prompt) -> bytes:
     return encode(request)
 
 
-async def read(response: aiohttp.ClientResponse, within_s: float, provider: Provider, answer: Arriving) -> bytes:
+class Patience:
+    """Closes a response that has been waited for too long. One timer an answer: a timeout around each read would cost a
+    third of the read."""
+
+    __slots__ = ("_due", "_loop", "_response", "_rings", "_timer", "is_over", "is_waiting")
+
+    def __init__(self, response: aiohttp.ClientResponse, due: float) -> None:
+        self._response, self._loop = response, asyncio.get_running_loop()
+        self._due = self._rings = due
+        self.is_over = False
+        self.is_waiting = False
+        """A read is under way. A slow listener is not the provider's fault."""
+        self._timer = self._loop.call_later(max(0.0, due - monotonic()), self._look)
+
+    def until(self, due: float) -> None:
+        """Wait until then. A timer that rings too early looks again; one that would ring too late is set anew."""
+        self._due = due
+        if due < self._rings:
+            self._set()
+
+    def __enter__(self) -> Patience:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def _set(self) -> None:
+        self._timer.cancel()
+        self._rings = self._due
+        self._timer = self._loop.call_later(max(0.0, self._due - monotonic()), self._look)
+
+    def _look(self) -> None:
+        if not self.is_waiting:
+            self._due = monotonic() + LOOK_AGAIN_S
+        if monotonic() < self._due:
+            return self._set()
+        self.is_over = True
+        return self._response.close()
+
+
+async def read(response: aiohttp.ClientResponse, patience: Patience, provider: Provider, answer: Arriving) -> bytes:
     """What the network has now; empty at the end of an answer that is whole. Raises Broken for one that is not."""
+    patience.is_waiting = True
     try:
-        async with asyncio.timeout(min(within_s, AFTER_FINISH_S) if answer.finish_reason else within_s):
-            data = await response.content.readany()
-    except TimeoutError as fault:
-        if answer.finish_reason:
-            return b""
-        raise Broken(f"{provider.name} fell silent.") from fault
+        data = await response.content.readany()
     except (aiohttp.ClientError, OSError) as fault:
         if answer.finish_reason:
             return b""
-        raise Broken(f"{provider.name} broke the connection.") from fault
+        what = "fell silent" if patience.is_over else "broke the connection"
+        raise Broken(f"{provider.name} {what}.") from fault
+    finally:
+        patience.is_waiting = False
     if not data and not answer.finish_reason:
         what = "ended the answer in the middle" if answer.text_bytes else "sent no answer"
         raise Broken(f"{provider.name} {what}.")
     return data
 
 
-def take(answer: Arriving, data: bytes, provider: Provider) -> str:
-    """The text of the whole lines in `data`, up to what is no chunk: that is left in `answer.broken`."""
-    *lines, answer.rest = (answer.rest + data if answer.rest else data).split(b"\n")
-    pieces: list[str] = []
+async def finish(response: aiohttp.ClientResponse) -> None:
+    """Read what stands behind the answer, if it is there soon: then the connection can serve the next one."""
     try:
-        for line in lines:
-            if line.startswith(b"data:"):
-                take_line(answer, line[5:].strip(), pieces, provider)
-            elif line.startswith((b"<", b"{", b"[")):
-                raise Broken(f"{provider.name} sent something that is no event stream.")
-            if answer.is_over:
-                break
-        if len(answer.rest) > MOST_LINE_BYTES:
-            raise Broken(f"{provider.name} sent a line without end.")
-    except Broken as broken:
-        answer.broken = broken
-    return "".join(pieces)
-
-
-def take_line(answer: Arriving, line: bytes, pieces: list[str], provider: Provider) -> None:
-    if line == b"[DONE]":
-        answer.is_over = True
-        if not answer.finish_reason and not answer.text_bytes and not pieces:
-            raise Broken(f"{provider.name} sent no answer.")
-        return
-    chunk = chunk_of(line, provider)
-    if chunk.error is not None:
-        raise Broken(f"{provider.name} reported an error of its own.")
-    if chunk.usage is not None:
-        answer.usage = chunk.usage
-    for choice in (chunk.choices or ())[:1]:
-        if choice.delta and choice.delta.content:
-            pieces.append(choice.delta.content)
-        if choice.finish_reason:
-            answer.finish_reason = FINISHES.get(choice.finish_reason, "stop")
-
-
-def chunk_of(line: bytes, provider: Provider) -> Chunk:
-    """The chunk of one line. Bytes that are no UTF-8 become U+FFFD; what is no JSON is refused."""
-    try:
-        return decode(line)
-    except UnicodeDecodeError:
-        line = line.decode("utf-8", "replace").encode()
-    except msgspec.MsgspecError as fault:
-        raise Broken(f"{provider.name} sent something that is no answer.") from fault
-    try:
-        return decode(line)
-    except msgspec.MsgspecError as fault:
-        raise Broken(f"{provider.name} sent something that is no answer.") from fault
+        async with asyncio.timeout(GOODBYE_S):
+            while await response.content.readany():
+                pass
+    except (TimeoutError, aiohttp.ClientError, OSError):
+        response.close()
 
 
 async def refuse_complaint(provider: Provider, response: aiohttp.ClientResponse) -> None:

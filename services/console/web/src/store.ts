@@ -22,6 +22,11 @@ export class Store<T> {
   };
 }
 
+/** A part of the value: a primitive, or something that stays the same object while it does not change. */
+export function useStorePart<T, Part>(store: Store<T>, part: (value: T) => Part): Part {
+  return useSyncExternalStore(store.watch, () => part(store.get()));
+}
+
 export function useStore<T>(store: Store<T>): T {
   return useSyncExternalStore(store.watch, store.get);
 }

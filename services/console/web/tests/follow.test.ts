@@ -34,6 +34,7 @@ class Played implements FollowDoors {
   trouble = (cause: Refusal | undefined): void => void this.troubles.push(cause?.reason);
   pause = async (ms: number, signal: AbortSignal): Promise<void> => {
     this.waits.push(ms);
+    if (this.waits.length > 50) throw new Error("waited fifty times");
     signal.throwIfAborted();
   };
 
@@ -121,10 +122,17 @@ describe("following a turn", () => {
   });
 
   test("a stream that is let go of is taken up again without a word", async () => {
-    const mesh = new Played([EVENTS.slice(0, 3), EVENTS.slice(3)]);
+    const mesh = new Played([EVENTS.slice(0, 3), EVENTS.slice(1, 3), EVENTS.slice(2, 4), EVENTS.slice(3), EVENTS.slice(4)]);
     mesh.openTap = async () => ({ signal: AbortSignal.abort(), restMs: () => 9, close: () => undefined });
-    mesh.watch = mesh.watch.bind(mesh);
-    const turn = await following(mesh);
-    expect(turn.sequence).toBeGreaterThan(0);
+    expect(await following(mesh)).toMatchObject({ phase: "done", answer: "Hello" });
+    expect(mesh.waits).toEqual([9, 9, 9, 9]);
+    expect(mesh.troubles.every((trouble) => trouble === undefined)).toBe(true);
+  });
+
+  test("a fault of the mesh is tried again a few times, not for ever", async () => {
+    const fault = refused("UNEXPECTED", 500);
+    const mesh = new Played([EVENTS.slice(0, 2), ...Array<Script>(20).fill([fault])]);
+    await expect(following(mesh)).rejects.toBe(fault);
+    expect(mesh.calls.length).toBeLessThan(10);
   });
 });

@@ -87,6 +87,7 @@ export class Chat {
       this.leave();
       dropPending();
       this.forget(turn);
+      this.view.change(calmed);
       return turn.question;
     }
     this.view.change((view) => ({ ...view, stopping: true }));
@@ -109,12 +110,14 @@ export class Chat {
     this.view.change((view) => ({ ...view, turns: view.turns.filter(({ key }) => key !== turn.key) }));
   }
 
-  async older(): Promise<void> {
+  /** Reads the page before the first turn. `beforeShown` is called just before it is put on the screen. */
+  older = async (beforeShown: () => void): Promise<void> => {
     const { conversation, older } = this.view.get();
     if (!conversation || !older) return;
     try {
       const page = await this.client.turns(conversation, older);
       const before = (page.turns ?? []).map(listed).reverse();
+      beforeShown();
       this.view.change((view) =>
         view.conversation === conversation
           ? { ...view, turns: [...before, ...view.turns], older: page.nextPageToken ?? "" }
@@ -123,7 +126,7 @@ export class Chat {
     } catch (error) {
       this.ears.failed(asRefusal(error));
     }
-  }
+  };
 
   /** Lets go of the stream; the turn goes on in the mesh. A question on its way is let go once it is accepted. */
   leave(): void {
@@ -185,7 +188,7 @@ export class Chat {
     } catch (error) {
       if (stop.signal.aborted) return;
       const refusal = asRefusal(error);
-      if (!latest.name) dropPending();
+      if (!latest.name && !refusal.signedOut) dropPending(); // after signing in again it is asked by itself
       if (!latest.name && !here()) keepDraft(latest.conversation, latest.question);
       latest = failed(latest, refusal.failure(), refusal.facts.metadata?.["turn"]);
       this.ears.failed(refusal);

@@ -1,6 +1,6 @@
 /** The session: signs in and out, keeps tokens for this tab, and renews them before they expire. */
 import { Store } from "../store";
-import { signedOut } from "../wire/refusal";
+import { asRefusal, signedOut } from "../wire/refusal";
 import { authorizeUrl, discover, type Login, logoutUrl, newLogin, redeem, refresh, type Tokens } from "./oidc";
 import { type Person, personOf } from "./person";
 import { Tabs } from "./tabs";
@@ -13,6 +13,7 @@ export type SessionView =
   | { is: "expired"; person: Person };
 
 const TOKENS = "soma.tokens";
+const SUBJECT = "soma.subject";
 const LOGIN = "soma.login";
 /** Set by a sign-out: this tab does not join another tab's session until somebody signs in. */
 const LEFT = "soma.left";
@@ -85,7 +86,7 @@ export class Session {
       this.tabs.tell(renewed);
       return renewed;
     } catch (error) {
-      if ((error as { reason?: string }).reason === signedOut().reason) this.expire();
+      if (asRefusal(error).signedOut) this.expire();
       throw error;
     }
   }
@@ -115,8 +116,10 @@ export class Session {
   private adopt(tokens: Tokens): void {
     const before = this.view.get();
     const person = personOf(tokens.access);
+    if (kept<string>(SUBJECT) !== person.subject) sessionStorage.clear(); // somebody else's drafts
     this.tokens = tokens;
     keep(TOKENS, tokens);
+    keep(SUBJECT, person.subject);
     sessionStorage.removeItem(LEFT);
     this.planRenewal(tokens);
     if (before.is === "expired" && before.person.subject !== person.subject) return location.reload();

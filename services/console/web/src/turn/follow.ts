@@ -20,6 +20,9 @@ export interface FollowDoors {
   trouble(cause: Refusal | undefined, againInMs?: number): void;
 }
 
+/** How often in a row a running turn is watched anew after a refusal that need not pass. */
+const FAULTS = 5;
+
 type Round = { turn: TurnView; cause?: Refusal };
 
 /** Returns the ended turn. Throws the refusal that ends the matter, or the abort. */
@@ -37,7 +40,7 @@ export async function follow(turn: TurnView, doors: FollowDoors, signal: AbortSi
       await doors.pause(tap.restMs(), signal);
       continue;
     }
-    if (round.cause && !mayPass(round.cause, turn)) throw round.cause;
+    if (round.cause && !mayPass(round.cause, turn, attempt)) throw round.cause;
     if (round.cause?.reason === "SEQUENCE_UNKNOWN") turn = rewound(turn);
     const wait = Math.max(round.cause?.facts.retryAfterMs ?? 0, doors.backoffMs(attempt++));
     // The first cut is mended without a word.
@@ -73,8 +76,9 @@ async function listen(turn: TurnView, doors: FollowDoors, signal: AbortSignal, t
 }
 
 /** Whether to go on by itself: while a part is down, and for whatever befalls a turn that is known to run. */
-function mayPass(cause: Refusal, turn: TurnView): boolean {
+function mayPass(cause: Refusal, turn: TurnView, attempt: number): boolean {
   if (cause.passing) return true;
   if (!turn.name) return false;
-  return cause.reason === "SEQUENCE_UNKNOWN" ? turn.sequence > 0 : cause.retryable || cause.reason === "UNEXPECTED";
+  if (cause.reason === "SEQUENCE_UNKNOWN") return turn.sequence > 0;
+  return (cause.retryable || cause.reason === "UNEXPECTED") && attempt < FAULTS;
 }

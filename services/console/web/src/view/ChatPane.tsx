@@ -68,7 +68,7 @@ export function ChatPane({ house: { chat, route }, person, newChat, signIn }: Ch
         view={view}
         person={person.name}
         ask={ask}
-        older={() => void chat.older()}
+        older={chat.older}
         reload={() => void chat.refresh()}
         newChat={newChat}
         act={act}

@@ -50,12 +50,13 @@ export function Composer({ field, text, write, tier, choose, running, stopping, 
       <div className="composer-foot">
         <TierPicker tier={tier} choose={choose} />
         {tooLong && <span className="too-long" role="status">{Math.ceil(bytes / 1024)} of 128 KiB</span>}
+        {/* Two buttons, not one that changes: a click on "stop" must not end as one on "send". */}
         {running ? (
-          <button type="button" className="send stop" onClick={stop} disabled={stopping} aria-label="Stop" title="Stop (Esc)" data-testid="stop">
+          <button key="stop" type="button" className="send stop" onClick={stop} disabled={stopping} aria-label="Stop" title="Stop (Esc)" data-testid="stop">
             <i />
           </button>
         ) : (
-          <button type="submit" className="send" disabled={!ready} aria-label="Send" title="Send (Enter)" data-testid="send">
+          <button key="send" type="submit" className="send" disabled={!ready} aria-label="Send" title="Send (Enter)" data-testid="send">
             <Icon name="up" />
           </button>
         )}

@@ -23,7 +23,7 @@ export function Problem({ failure, deeds }: ProblemProps): ReactNode {
   const words = wordsFor(failure);
   const offered = words.deeds.filter((deed) => deeds[deed]);
   return (
-    <div className="problem" role="alert" data-testid="problem" data-reason={failure.reason}>
+    <div className={words.mild ? "problem mild" : "problem"} role="alert" data-testid="problem" data-reason={failure.reason}>
       <Icon name="warning" />
       <div>
         <strong>{words.title}</strong>

@@ -2,7 +2,7 @@
 import { type ReactNode, useCallback, useEffect, useState } from "react";
 import type { House } from "../house";
 import type { Person } from "../session/person";
-import { useStore } from "../store";
+import { useStore, useStorePart } from "../store";
 import { ended } from "../turn/turn";
 import { asRefusal } from "../wire/refusal";
 import type { Conversation } from "../wire/types";
@@ -24,7 +24,8 @@ interface RoomsProps {
 
 export function Rooms({ house, person, expired, signIn, signOut }: RoomsProps): ReactNode {
   const { chat, conversations, route, mesh } = house;
-  const view = useStore(chat.view);
+  const trouble = useStorePart(chat.view, (view) => view.trouble);
+  const running = useStorePart(chat.view, ({ turns }) => turns.some((turn) => !ended(turn)));
   const { rows } = useStore(conversations.view);
   const current = useStore(route.conversation);
   const down = useStore(mesh.down);
@@ -34,7 +35,6 @@ export function Rooms({ house, person, expired, signIn, signOut }: RoomsProps): 
   const [note, setNote] = useState("");
   const open = rows.find(({ name }) => name === current);
   const title = open ? titleOf(open) : "New chat";
-  const running = view.turns.some((turn) => !ended(turn));
 
   const newChat = useCallback(() => {
     setDrawer(false);
@@ -87,7 +87,7 @@ export function Rooms({ house, person, expired, signIn, signOut }: RoomsProps): 
             <button type="button" className="soft" onClick={signIn}>Sign in</button>
           </div>
         )}
-        {!expired && <Banner down={down} trouble={view.trouble} />}
+        {!expired && <Banner down={down} trouble={trouble} />}
         {note && (
           <div className="banner" role="alert">
             <span>{note}</span>

@@ -11,7 +11,7 @@ interface ThreadProps extends TurnDeeds {
   view: ChatView;
   person: string;
   ask: (question: string) => void;
-  older: () => void;
+  older: (beforeShown: () => void) => Promise<void>;
   reload: () => void;
   newChat: () => void;
 }
@@ -19,7 +19,7 @@ interface ThreadProps extends TurnDeeds {
 export function Thread({ view, person, ask, older, reload, newChat, act }: ThreadProps): ReactNode {
   const frame = useRef<HTMLDivElement>(null);
   const content = useRef<HTMLDivElement>(null);
-  const { atEnd, jump } = useFollow(frame, content, view.turns[0]?.key);
+  const { atEnd, jump, keepPlace } = useFollow(frame, content, view.turns[0]?.key);
   const newest = view.turns.at(-1)?.key;
   useEffect(() => {
     if (newest) jump();
@@ -30,7 +30,7 @@ export function Thread({ view, person, ask, older, reload, newChat, act }: Threa
       <div className="thread" ref={frame} data-testid="thread">
         <div className="column" ref={content}>
           {view.older && (
-            <button type="button" className="soft older" onClick={older}>
+            <button type="button" className="soft older" onClick={() => void older(keepPlace)}>
               Earlier turns
             </button>
           )}

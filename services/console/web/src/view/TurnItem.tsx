@@ -1,5 +1,5 @@
 /** One turn: the question, its answer as it comes, and what is known about it. */
-import { memo, type ReactNode, useState } from "react";
+import { memo, type ReactNode, useEffect, useRef, useState } from "react";
 import { Markdown } from "../markdown/Markdown";
 import { ended, textOf, type TurnView } from "../turn/turn";
 import { CopyButton } from "./CopyButton";
@@ -50,9 +50,13 @@ function Waiting({ turn }: { turn: TurnView }): ReactNode {
 
 function Foot({ turn, text }: { turn: TurnView; text: string }): ReactNode {
   const [open, setOpen] = useState(false);
+  const foot = useRef<HTMLElement>(null);
+  useEffect(() => {
+    if (open) foot.current?.scrollIntoView({ block: "nearest" });
+  }, [open]);
   const { decision } = turn;
   return (
-    <footer>
+    <footer ref={foot}>
       <div className="foot">
         {text && <CopyButton text={text} label="Copy answer" />}
         {decision && (

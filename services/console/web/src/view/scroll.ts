@@ -7,9 +7,11 @@ export interface Follower {
   /** Whether the end is in sight. */
   atEnd: boolean;
   jump: (smooth?: boolean) => void;
+  /** Say this before something is put before the first part: what is read then stays where it is. */
+  keepPlace: () => void;
 }
 
-/** `content` is what grows inside `frame`; `first` names its first part, so that what is put before it moves nothing. */
+/** `content` is what grows inside `frame`; `first` names its first part, undefined when there is none. */
 export function useFollow(
   frame: RefObject<HTMLElement | null>,
   content: RefObject<HTMLElement | null>,
@@ -44,27 +46,30 @@ export function useFollow(
       if (held.current && filled.current) box.scrollTop = box.scrollHeight;
       scrolled();
     });
+    /** What a reader unfolds, they want to read from its beginning. */
+    const unfolded = ({ target }: Event): void => {
+      if (target instanceof Element && target.closest("[aria-expanded]")) held.current = false;
+    };
+    box.addEventListener("click", unfolded);
     box.addEventListener("scroll", scrolled, { passive: true });
     resized.observe(content.current);
     resized.observe(box);
     return () => {
+      box.removeEventListener("click", unfolded);
       box.removeEventListener("scroll", scrolled);
       resized.disconnect();
     };
   }, [frame, content]);
 
-  useKeepPlace(frame, first);
-  return { atEnd, jump };
-}
-
-/** Earlier turns put before the first one must not move what is being read. */
-function useKeepPlace(frame: RefObject<HTMLElement | null>, first: string | undefined): void {
-  const before = useRef({ first, height: 0 });
+  const fromEnd = useRef<number>(undefined);
+  const keepPlace = useCallback(() => {
+    if (frame.current) fromEnd.current = frame.current.scrollHeight - frame.current.scrollTop;
+  }, [frame]);
   useLayoutEffect(() => {
     const box = frame.current;
-    if (!box) return;
-    const grew = box.scrollHeight - before.current.height;
-    if (before.current.first !== first && before.current.height > 0 && box.scrollTop < NEAR_PX) box.scrollTop += grew;
-    before.current = { first, height: box.scrollHeight };
-  });
+    if (box && fromEnd.current !== undefined) box.scrollTop = box.scrollHeight - fromEnd.current;
+    fromEnd.current = undefined;
+  }, [frame, first]);
+
+  return { atEnd, jump, keepPlace };
 }

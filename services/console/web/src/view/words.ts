@@ -5,6 +5,8 @@ export type Deed = "retry" | "go-to-running" | "stop-running" | "sign-in" | "edi
 
 export interface Words {
   title: string;
+  /** Nothing broke: it is someone else's turn, or the person's. */
+  mild?: true;
   /** Said when the mesh says nothing itself. */
   otherwise: string;
   deeds: Deed[];
@@ -24,11 +26,12 @@ export function downTitle(reason: string): string {
 const WORDS: Record<string, Words> = {
   TURN_RUNNING: {
     title: "This conversation is already answering",
+    mild: true,
     otherwise: "Another question is being answered here.",
     deeds: ["go-to-running", "stop-running"],
   },
-  MODEL_BUSY: { title: "The model is busy", otherwise: "Its queue is full. Try again in a moment.", deeds: ["retry"] },
-  ROOM_BUSY: { title: "The mesh is busy", otherwise: "It has as many answers in work as it takes.", deeds: ["retry"] },
+  MODEL_BUSY: { title: "The model is busy", mild: true, otherwise: "Its queue is full. Try again in a moment.", deeds: ["retry"] },
+  ROOM_BUSY: { title: "The mesh is busy", mild: true, otherwise: "It has as many answers in work as it takes.", deeds: ["retry"] },
   MODEL_UNAVAILABLE: {
     title: "No model is open",
     otherwise: "No model of this tier or below can answer now. Try again, or choose another tier.",
@@ -61,8 +64,8 @@ const WORDS: Record<string, Words> = {
     deeds: ["new-chat"],
   },
   TURN_UNKNOWN: { title: "This answer is gone", otherwise: "Its conversation was deleted.", deeds: ["new-chat"] },
-  SIGNED_OUT: { title: "Your session has ended", otherwise: "Sign in to go on.", deeds: ["sign-in"] },
-  TOKEN_REFUSED: { title: "Your session has ended", otherwise: "Sign in to go on.", deeds: ["sign-in"] },
+  SIGNED_OUT: { title: "Your session has ended", mild: true, otherwise: "Sign in to go on.", deeds: ["sign-in"] },
+  TOKEN_REFUSED: { title: "Your session has ended", mild: true, otherwise: "Sign in to go on.", deeds: ["sign-in"] },
   ROLE_REFUSED: { title: "You may not do that", otherwise: "Your role does not include it.", deeds: [] },
   TENANT_UNKNOWN: { title: "Your tenant is not served here", otherwise: "Sign in with another account.", deeds: ["sign-in"] },
 };

@@ -22,6 +22,11 @@ export class Refusal extends Error {
     return PASSING.has(this.reason);
   }
 
+  /** Nobody is signed in any more. */
+  get signedOut(): boolean {
+    return this.reason === SIGNED_OUT || this.reason === "TOKEN_REFUSED";
+  }
+
   get retryable(): boolean {
     return this.facts.retryable ?? (this.passing || RETRYABLE_STATUS.has(this.facts.status ?? 0));
   }
@@ -34,7 +39,7 @@ export class Refusal extends Error {
 export const unreachable = (): Refusal =>
   new Refusal(UNREACHABLE, "Nothing answers at this address. Is the mesh up?");
 
-export const signedOut = (): Refusal => new Refusal(SIGNED_OUT, "Your session has ended. Sign in to go on.");
+export const signedOut = (): Refusal => new Refusal(SIGNED_OUT, "Sign in again: your question is kept, and asked by itself then.");
 
 /** The refusal in an answer's body: google.rpc.Status with ErrorInfo, or whatever a proxy put there instead. */
 export function refusalOf(httpStatus: number, body: string): Refusal {

@@ -1,0 +1,39 @@
+"""What processes have spent: CPU time, and memory of their own."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+
+import psutil
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds of CPU that a process and its children have spent, those that ended included."""
+    family = [psutil.Process(pid)]
+    family += family[0].children(recursive=True)
+    total = 0.0
+    for member in family:
+        with suppress(psutil.NoSuchProcess):
+            times = member.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def own_memory_mb(pid: int) -> float:
+    """MB that nobody shares with the process."""
+    return float(psutil.Process(pid).memory_full_info().uss) / 1e6
+
+
+@contextmanager
+def spending(pids: Mapping[str, int]) -> Iterator[dict[str, float]]:
+    """Seconds of CPU by name, of what runs inside; filled in at the end."""
+    before = {name: cpu_s(pid) for name, pid in pids.items()}
+    spent: dict[str, float] = {}
+    yield spent
+    spent.update({name: cpu_s(pid) - before[name] for name, pid in pids.items()})
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]

@@ -1,0 +1,45 @@
+"""`soma up` in a folder that has been up before: to ready, and to the first token of the small model of this machine."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from tests.bench.figure import Figure
+from tests.system.mesh import Mesh, running_mesh
+
+
+def measure(scale: float) -> list[Figure]:
+    with tempfile.TemporaryDirectory(prefix="soma-up-") as folder:
+        began = time.monotonic()
+        with running_mesh(Path(folder) / "soma", "DEVELOPER") as mesh:
+            first_s = time.monotonic() - began
+            first_token(mesh)
+            mesh.down()
+            began = time.monotonic()
+            mesh.up()
+            ready_s = time.monotonic() - began
+            first_token(mesh)
+            token_s = time.monotonic() - began
+    return [
+        Figure("up, warm, to the first token", token_s, "s", 20, at_most=True),
+        Figure("up, warm, to ready", ready_s, "s"),
+        Figure("up in an empty folder, to ready", first_s, "s"),
+    ]
+
+
+def first_token(mesh: Mesh) -> None:
+    """Ask by the command line, as a person does, and wait for the first bytes of the answer."""
+    chat = subprocess.Popen(
+        mesh.command("chat", "Say one word."), env=mesh.surroundings(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
+    try:
+        assert chat.stdout
+        assert chat.stdout.read(1), "no answer"
+    finally:
+        chat.kill()
+        chat.wait(10)
+        if chat.stdout:
+            chat.stdout.close()
