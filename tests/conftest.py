@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
+import pytest
 import pytest_asyncio
 
 from tests.house import House, open_house
+from tests.system.mesh import Mesh, running_mesh
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -14,3 +16,10 @@ async def house() -> AsyncIterator[House]:
     """The rooms, running. Tests that use it belong to the session's loop: pytestmark = session_loop."""
     async with open_house() as house:
         yield house
+
+
+@pytest.fixture(scope="session")
+def scripted_mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    """In mode TEST: answered by rule. Shared: leave it as you found it."""
+    with running_mesh(tmp_path_factory.mktemp("scripted") / "soma", "TEST") as mesh:
+        yield mesh

@@ -61,6 +61,8 @@ class Behaviour:
     """finish_reason; empty for none, with [DONE] right after the text."""
     done: bool = True
     usage: bool = True
+    goodbye_ms: float = 0
+    """Between the last line and the end of the response."""
     bad_utf8: bool = False
     """Each word ends in a byte that is no UTF-8."""
     crlf: bool = False
@@ -147,7 +149,8 @@ class FakeProvider:
                 if be.pace_ms:
                     await asyncio.sleep(be.pace_ms / 1000)
         held.extend(ending(be))
-        return await self._send(response, be, held)
+        await self._send(response, be, held)
+        return await asyncio.sleep(be.goodbye_ms / 1000)
 
     async def _send(self, response: web.StreamResponse, be: Behaviour, held: list[bytes]) -> None:
         data = b"".join(held)

@@ -14,7 +14,6 @@ from typing import Any, NoReturn, Protocol, TypeAlias
 import grpc
 from google.protobuf.message import Message
 from grpc import aio
-from opentelemetry.trace import SpanKind
 
 from services.common import validation
 from services.common.access import Rule, rule_of
@@ -73,7 +72,7 @@ class Guard:
                 raise Invalid("REQUEST_MALFORMED", "The bytes are not the message that this method takes.")
             if isinstance(request, Message):
                 validation.check(request)
-            with self.sight.span(rule.method, call.traceparent, SpanKind.SERVER) as traceparent:
+            with self.sight.span(rule.method, call.traceparent) as traceparent:
                 reset = current.set(replace(call, traceparent=traceparent))
                 try:
                     yield

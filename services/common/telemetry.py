@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
+from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import (
     NonRecordingSpan,
-    Span,
     SpanContext,
     SpanKind,
     StatusCode,
@@ -57,24 +57,30 @@ class Sight:
         self.fallbacks = Counter("soma_fallbacks_total", "Models left for others.", ["provider"], registry=registry)
 
     @contextmanager
-    def span(self, name: str, traceparent: str, kind: SpanKind) -> Iterator[str]:
-        """A span that goes on the caller's trace; yields the traceparent to pass along. Free when not sampled."""
-        trace_id, parent_id, sampled = parse(traceparent) or self._root()
-        if not sampled:
-            yield traceparent or format_traceparent(trace_id, parent_id, sampled=False)
+    def span(self, name: str, traceparent: str, *, outgoing: bool = False) -> Iterator[str]:
+        """A span that goes on the caller's trace, of a call that is served or, outgoing, made. Yields the traceparent
+        to pass along. Free when not sampled."""
+        known = parse(traceparent)
+        if not (known[2] if known else random.random() < self._ratio):  # noqa: S311 - chance, not a secret
+            yield traceparent or format_traceparent(secrets.randbits(128), secrets.randbits(64), sampled=False)
             return
-        parent = SpanContext(trace_id, parent_id, is_remote=True, trace_flags=TraceFlags(1))
-        context = set_span_in_context(NonRecordingSpan(parent))
-        with self._tracer.start_as_current_span(name, context=context, kind=kind, record_exception=False) as span:
-            yield format_traceparent(trace_id, span.get_span_context().span_id, sampled=True)
+        kind = SpanKind.CLIENT if outgoing else SpanKind.SERVER
+        span = self._tracer.start_span(name, context_of(known), kind)
+        try:
+            yield format_traceparent(span.get_span_context().trace_id, span.get_span_context().span_id, sampled=True)
+        except BaseException as fault:
+            span.set_status(StatusCode.ERROR, type(fault).__name__)
+            raise
+        finally:
+            span.end()
 
-    def _root(self) -> tuple[int, int, bool]:
-        sampled = random.random() < self._ratio  # noqa: S311 - chance, not a secret
-        return secrets.randbits(128) or 1, secrets.randbits(64) or 1, sampled
 
-
-def fail(span: Span, message: str) -> None:
-    span.set_status(StatusCode.ERROR, message)
+def context_of(parent: tuple[int, int, bool] | None) -> Context:
+    """What a span begins under: the caller's span, or nothing. Never what happens to be current in this task."""
+    if parent is None:
+        return Context()
+    above = SpanContext(parent[0], parent[1], is_remote=True, trace_flags=TraceFlags(1))
+    return set_span_in_context(NonRecordingSpan(above), Context())
 
 
 def parse(traceparent: str) -> tuple[int, int, bool] | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from services.local.commands.home import HOME, Data
-from services.local.fault import Fault
+from services.local.fault import Fault, of_disk
 
 app = typer.Typer(
     name="soma",
@@ -179,6 +180,9 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(141)
+    except OSError as error:
+        sys.stderr.write(f"{of_disk(error, Path.cwd())}\n")
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -59,6 +60,7 @@ class Desk:
             "verdict": self.mesh.verdict(),
             "trouble": self.mesh.trouble,
             "missing": self.mesh.missing,
+            "disk_free_bytes": shutil.disk_usage(self.mesh.stack.home).free,
             "parts": [child.snapshot() for child in self.mesh.children.values()],
         }
 

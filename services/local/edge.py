@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,12 +182,3 @@ def clusters(settings: EdgeSettings, rooms: list[str]) -> Iterator[JSON]:
         yield {**cluster(room, where[room], settings.max_streams), **secured, **http2()}
     yield cluster("issuer", settings.issuer, settings.max_streams)
     yield collector(settings.otlp_url) if settings.otlp_url else {"name": "otlp", "type": "STATIC"}
-
-
-def has_ipv6_loopback() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as trial:
-            trial.bind(("::1", 0))
-    except OSError:
-        return False
-    return True

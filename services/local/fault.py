@@ -16,4 +16,4 @@ def of_disk(error: OSError, where: Path) -> Fault:
         return Fault(f"The disk that holds {where} is full. Free some space, or choose another folder with --data.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return Fault(f"{error.filename or where} cannot be written. Choose another folder with --data.")
-    return Fault(f"{error.filename or where}: {error.strerror or error}.")
+    return Fault(f"{error.filename or where} cannot be used: {error.strerror or error}.")

@@ -197,6 +197,12 @@ class Mesh:
         self.tell()
 
     def record(self) -> None:
-        """Write down every process of ours, so that the next supervisor finds them if this one is killed."""
+        """Write down every process of ours, so that the next supervisor finds them if this one is killed.
+
+        A full disk must not end the mesh: then the list is as old as the disk is full.
+        """
         processes = [child.process for child in self.children.values() if child.process]
-        leftovers.write(self.stack.run, [process for process in (Process.of(os.getpid()), *processes) if process])
+        try:
+            leftovers.write(self.stack.run, [process for process in (Process.of(os.getpid()), *processes) if process])
+        except OSError as error:
+            self.journal.note("processes not written down", "warning", why=str(error))

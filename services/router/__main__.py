@@ -5,8 +5,6 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from soma.router.v1.router_service_pb2_grpc import add_RouterServiceServicer_to_server
-
 from services.common.background import alongside
 from services.common.config import RoomConfig
 from services.common.modes import ALLOWS
@@ -21,6 +19,7 @@ from services.router.service import RouterService
 from services.router.settle import Settlements
 from services.router.shelf import Shelf
 from services.router.store import Ledger
+from soma.router.v1.router_service_pb2_grpc import add_RouterServiceServicer_to_server
 
 
 class RouterConfig(RoomConfig):

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from soma.common.v1.failure_pb2 import Failure
-from soma.common.v1.model_pb2 import Decision, Usage
-from soma.router.v1.router_service_pb2 import GenerateRequest
-from soma.router.v1.routing_pb2 import Outcome
-
 from services.router.models import End, Prompt
 from services.router.offers import Offer
 from services.router.store import Settlement
 from services.router.window import Size, cut, room_for_question, size_of, tokens_of
+from soma.common.v1.failure_pb2 import Failure
+from soma.common.v1.model_pb2 import Decision, Usage
+from soma.router.v1.router_service_pb2 import GenerateRequest
+from soma.router.v1.routing_pb2 import Outcome
 
 
 @dataclass(slots=True, eq=False)

@@ -12,11 +12,11 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import msgspec
-from soma.common.v1.model_pb2 import Decision
 
 from services.common.modes import Allowance
 from services.router.offers import USUAL, Limits, Offer, Price, Provider
 from services.router.prices import PriceTable
+from soma.common.v1.model_pb2 import Decision
 
 MOST_FILE_BYTES = 1024 * 1024
 MOST_KEY_BYTES = 16 * 1024

@@ -10,11 +10,10 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from soma.common.v1.model_pb2 import Candidate, Decision
-
 from services.common.errors import Exhausted, Invalid, Refusal, Unavailable
 from services.router.offers import TIERS, Figures, Offer
 from services.router.window import Size, room_for_question
+from soma.common.v1.model_pb2 import Candidate, Decision
 
 DEFAULT_TIER = "standard"
 EXPECTED_OUTPUT_TOKENS = 300

@@ -7,12 +7,6 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from opentelemetry.trace import SpanKind
-from soma.common.v1.failure_pb2 import Failure
-from soma.common.v1.model_pb2 import Decision
-from soma.router.v1.router_service_pb2 import DecideRequest, GenerateRequest
-from soma.router.v1.routing_pb2 import GenerateEvent, Message, TextDelta
-
 from services.common.call import current
 from services.common.caller import Caller
 from services.common.clock import new_id
@@ -27,6 +21,10 @@ from services.router.settle import Settlements
 from services.router.shelf import Shelf
 from services.router.store import Ledger
 from services.router.window import size_of
+from soma.common.v1.failure_pb2 import Failure
+from soma.common.v1.model_pb2 import Decision
+from soma.router.v1.router_service_pb2 import DecideRequest, GenerateRequest
+from soma.router.v1.routing_pb2 import GenerateEvent, Message, TextDelta
 
 END_S = 1.0
 
@@ -148,7 +146,7 @@ class Router:
         """The adapter's text, with the figures that it gives."""
         answer, offer, now = run.answer, run.answer.offer, self.live.monotonic
         adapter, began = self.adapters[offer.provider.kind], now()
-        span = self.sight.span(f"{offer.provider.name}/{offer.model}", current.get().traceparent, SpanKind.CLIENT)
+        span = self.sight.span(f"{offer.provider.name}/{offer.model}", current.get().traceparent, outgoing=True)
         with span:
             async with aclosing(adapter.stream(answer.prompt())) as stream:
                 async for piece in stream:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from contextlib import aclosing
 
-from soma.common.v1.model_pb2 import Decision
-from soma.router.v1 import router_service_pb2_grpc
-from soma.router.v1.router_service_pb2 import DecideRequest, GenerateRequest
-
 from services.common.call import caller
 from services.common.interceptors import Context
 from services.router.generate import Router
+from soma.common.v1.model_pb2 import Decision
+from soma.router.v1 import router_service_pb2_grpc
+from soma.router.v1.router_service_pb2 import DecideRequest, GenerateRequest
 
 
 class RouterService(router_service_pb2_grpc.RouterServiceServicer):

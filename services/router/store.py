@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from soma.common.v1.model_pb2 import Decision
-from soma.events.v1alpha1.routing_pb2 import RoutingEvent
-from soma.router.v1.routing_pb2 import Outcome
-
 from services.common import events
 from services.common.caller import Caller
 from services.common.db import Database
+from soma.common.v1.model_pb2 import Decision
+from soma.events.v1alpha1.routing_pb2 import RoutingEvent
+from soma.router.v1.routing_pb2 import Outcome
 
 INSERT = """
 INSERT INTO decisions (id, subject, turn, requested_tier, provider, model, tier, decision, create_time)

@@ -1,6 +1,6 @@
 """What every call pays for the guard: an echo behind all interceptors against bare grpc.aio, over the same mTLS.
 
-The servers run in processes of their own and take turns. Each call carries a token and a traceparent, to the bare server
+The servers run in processes of their own and take turns; a figure is the median of the rounds. Each call carries a token and a traceparent, to the bare server
 too. The ratio with a goal is that of CPU a call in the server: the load generator is Python as well and shares the two
 cores, so calls a second depend on both.
 """
@@ -13,11 +13,12 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from statistics import median
 
 import grpc
 import uvloop
@@ -38,7 +39,7 @@ from tests.bench.spent import cpu_s
 from tests.house import TRUST_DOMAIN, end_process
 
 ISSUER = "http://localhost:8080/oidc"
-ROUNDS = 6
+ROUNDS = 12
 CALLS, CALLS_AT_ONCE = 9000, 16
 STREAMS, STREAMS_AT_ONCE = 480, 8
 SAMPLED_1_IN = {"bare": 1, "traced": 1, "sampled": 100}
@@ -61,21 +62,12 @@ class Server:
         return (("authorization", f"Bearer {self.token}"), ("traceparent", trace))
 
 
-@dataclass(slots=True)
-class Tally:
-    """Work done, time taken, CPU spent by the server."""
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one round cost a server: CPU for each piece of work, and how many were done in a second."""
 
-    done: int = 0
-    took_s: float = 0.0
-    cpu_s: float = 0.0
-
-    @property
-    def rate(self) -> float:
-        return self.done / self.took_s
-
-    @property
-    def cost_us(self) -> float:
-        return self.cpu_s / self.done * 1e6
+    cost_us: float
+    rate: float
 
 
 def measure(scale: float) -> list[Figure]:
@@ -86,23 +78,23 @@ async def measured(scale: float) -> list[Figure]:
     async with open_servers() as servers:
         for server in servers.values():
             await at_once(unary(server), 200, CALLS_AT_ONCE)
-        calls = await taking_turns(servers, unary, round(CALLS * scale), CALLS_AT_ONCE)
-        streams = await taking_turns(servers, stream, round(STREAMS * scale), STREAMS_AT_ONCE)
-    for tally in streams.values():
-        tally.done *= MESSAGES
+        calls = await taking_turns(servers, unary, round(CALLS * scale), CALLS_AT_ONCE, 1)
+        streams = await taking_turns(servers, stream, round(STREAMS * scale), STREAMS_AT_ONCE, MESSAGES)
     return [*figures("unary", calls, "calls/s"), *figures("stream", streams, "messages/s")]
 
 
-def figures(kind: str, tallies: dict[str, Tally], unit: str) -> list[Figure]:
-    bare, found = tallies["bare"], []
-    one = unit.removesuffix("s/s")
-    for server, goal, says in (("traced", 0.5, "all traced"), ("sampled", 0.6, "1 % traced")):
-        guarded = tallies[server]
-        note = f"{bare.cost_us:.0f} of {guarded.cost_us:.0f} µs of CPU in the server"
-        name = f"{kind}, {says}: CPU a {one}, bare / guarded"
-        found.append(Figure(name, bare.cost_us / guarded.cost_us, goal=goal, note=note))
-        rates = f"{guarded.rate:,.0f} of {bare.rate:,.0f} {unit}, the load generator on the other core"
-        found.append(Figure(f"{kind}, {says}: {unit}, guarded / bare", guarded.rate / bare.rate, note=rates))
+def figures(kind: str, rounds: Sequence[dict[str, Round]], unit: str) -> list[Figure]:
+    """The medians of the rounds' ratios."""
+    one, found = unit.removesuffix("s/s"), []
+    cost = {name: median(turn[name].cost_us for turn in rounds) for name in SAMPLED_1_IN}
+    rate = {name: median(turn[name].rate for turn in rounds) for name in SAMPLED_1_IN}
+    for name, goal, says in (("traced", 0.5, "all traced"), ("sampled", 0.6, "1 % traced")):
+        cheaper = median(turn["bare"].cost_us / turn[name].cost_us for turn in rounds)
+        faster = median(turn[name].rate / turn["bare"].rate for turn in rounds)
+        costs = f"{cost['bare']:.0f} of {cost[name]:.0f} µs of CPU in the server"
+        rates = f"{rate[name]:,.0f} of {rate['bare']:,.0f} {unit}, with the load generator beside it"
+        found.append(Figure(f"{kind}, {says}: CPU a {one}, bare / guarded", cheaper, goal=goal, note=costs))
+        found.append(Figure(f"{kind}, {says}: {unit}, guarded / bare", faster, note=rates))
     return found
 
 
@@ -110,19 +102,20 @@ Work = Callable[[], Awaitable[None]]
 
 
 async def taking_turns(
-    servers: dict[str, Server], work: Callable[[Server], Work], times: int, side_by_side: int
-) -> dict[str, Tally]:
+    servers: dict[str, Server], work: Callable[[Server], Work], times: int, side_by_side: int, pieces: int
+) -> list[dict[str, Round]]:
     """Rounds of work for each server in turn, so that what else the machine does hits all alike."""
-    tallies = {name: Tally() for name in servers}
+    each = max(side_by_side, times // ROUNDS)
+    rounds = []
     for _ in range(ROUNDS):
+        turn = {}
         for name, server in servers.items():
             began, spent = time.perf_counter(), cpu_s(server.pid)
-            await at_once(work(server), max(1, times // ROUNDS), side_by_side)
-            tally = tallies[name]
-            tally.done += max(1, times // ROUNDS)
-            tally.took_s += time.perf_counter() - began
-            tally.cpu_s += cpu_s(server.pid) - spent
-    return tallies
+            await at_once(work(server), each, side_by_side)
+            done, took_s = each * pieces, time.perf_counter() - began
+            turn[name] = Round((cpu_s(server.pid) - spent) / done * 1e6, done / took_s)
+        rounds.append(turn)
+    return rounds
 
 
 async def at_once(work: Work, times: int, side_by_side: int) -> None:

@@ -19,9 +19,9 @@ from tests.bench.figure import Figure
 from tests.bench.spent import cpu_s
 from tests.house import House, open_house
 
-STREAMS = int(__import__('os').environ.get('ST','4'))
-WORDS, PACE_MS = 3000, float(__import__('os').environ.get('PA','2'))
-WORDS_JOINED, JOINED, TIMES_JOINED = 4096, 64, 6
+STREAMS = 16
+WORDS, PACE_MS = 1600, 4.0
+WORDS_JOINED, JOINED, TIMES_JOINED = 4096, 64, 4
 ROUNDS = 2
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import statistics
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
@@ -10,7 +12,15 @@ import psutil
 
 
 def cpu_s(pid: int) -> float:
-    """Seconds of CPU that a process and its children have spent, those that ended included."""
+    """Seconds of CPU that a process has spent, to the nanosecond where Linux tells."""
+    if sys.platform == "linux":
+        return time.clock_gettime(~pid << 3 | 2)  # the kernel's name for that process' clock
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
+def family_cpu_s(pid: int) -> float:
+    """Seconds of CPU that a process and its children have spent, those that ended included. In hundredths."""
     family = [psutil.Process(pid)]
     family += family[0].children(recursive=True)
     total = 0.0
@@ -29,10 +39,10 @@ def own_memory_mb(pid: int) -> float:
 @contextmanager
 def spending(pids: Mapping[str, int]) -> Iterator[dict[str, float]]:
     """Seconds of CPU by name, of what runs inside; filled in at the end."""
-    before = {name: cpu_s(pid) for name, pid in pids.items()}
+    before = {name: family_cpu_s(pid) for name, pid in pids.items()}
     spent: dict[str, float] = {}
     yield spent
-    spent.update({name: cpu_s(pid) - before[name] for name, pid in pids.items()})
+    spent.update({name: family_cpu_s(pid) - before[name] for name, pid in pids.items()})
 
 
 def percentile(values: Sequence[float], percent: int) -> float:

@@ -30,8 +30,9 @@ from services.common.clock import SystemClock
 from services.common.errors import Conflict, Refusal
 from services.local.authority import Authority, put_sds
 from services.local.ca import Lives
-from services.local.edge import EdgeSettings, has_ipv6_loopback, render
+from services.local.edge import EdgeSettings, render
 from services.local.issuer import IssuerConfig, issuer_app, mint
+from services.local.ports import has_ipv6
 from services.local.wheels import envoy_program
 
 Event = chat_event_pb2.ChatEvent
@@ -178,7 +179,7 @@ async def open_house(place: Path) -> AsyncIterator[House]:
             access_log=place / "access.log",
             web_dir=place / "web",
             cors_origins=(FRIEND,),
-            ipv6=has_ipv6_loopback(),
+            ipv6=has_ipv6(port),
             unary_s=2,
         )
         await parts.enter_async_context(envoy(settings, place / "edge.yaml"))

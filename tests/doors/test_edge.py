@@ -21,7 +21,7 @@ from soma.agent.v1 import (
 
 from services.common.clock import SystemClock
 from services.local.authority import put_sds
-from services.local.issuer import mint
+from services.local.issuer import mint, open_key
 from tests.doors.edge import FRIEND, Agent, House, envoy, free_port, open_house, served_router
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -164,6 +164,8 @@ async def test_no_token_or_a_wrong_one_is_refused_before_the_room(house: House, 
         house.token(audience="else"),
         house.token(issuer=EVIL),
     ]
+    endless = {"iss": house.settings.issuer_url, "aud": "soma", "sub": "member@acme", "tenant": "acme"}
+    wrong.append(open_key(house.keys).sign(endless))
     house.agent.heard = {}
     for token in wrong:
         answer = await house.call("POST", "/v1/chat:stream", token=token, json={"text": "hello"})

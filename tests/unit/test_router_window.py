@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
-from soma.router.v1.routing_pb2 import Message
 
 from services.router.window import FRAME_TOKENS, cut, room_for_question, size_of, tokens_of
+from soma.router.v1.routing_pb2 import Message
 
 
 def say(*texts: str, system: str = "") -> list[Message]:

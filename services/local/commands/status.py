@@ -10,7 +10,7 @@ from typing import Any
 from services.local import leftovers
 from services.local.control import ask
 from services.local.fault import Fault
-from services.local.stack import control_socket_of, load_stack
+from services.local.stack import LEAST_FREE_BYTES, control_socket_of, load_stack
 
 STYLES = {"well": "green", "silent": "red", "restarting": "red", "by hand": "yellow"}
 
@@ -60,6 +60,9 @@ def show(answer: dict[str, Any]) -> None:
     console.print(
         f"\n[dim]{size(total)} in all, {size(answer['memory_bytes'])} of it the supervisor (pid {answer['pid']})[/]"
     )
+    if answer["disk_free_bytes"] < LEAST_FREE_BYTES:
+        free = answer["disk_free_bytes"] / 1_048_576
+        console.print(f"[red]The disk of {answer['home']} is nearly full: {free:.0f} MB are left.[/]", soft_wrap=True)
     if answer["missing"]:
         console.print(f"[red]No chat can be answered:[/] {answer['missing']}", soft_wrap=True)
     for part in answer["parts"]:

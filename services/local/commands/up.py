@@ -106,9 +106,9 @@ def watching(home: Path) -> Call:
     while True:
         try:
             return Call(control_socket_of(home), {"do": "watch"})
-        except Fault:
+        except Fault as fault:
             if not is_supervised(home) or time.monotonic() > deadline:
-                raise
+                raise Fault("The supervisor ended while it was starting. See: soma logs supervisor") from fault
         time.sleep(0.02)
 
 

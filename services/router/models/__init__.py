@@ -6,9 +6,8 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from soma.router.v1.routing_pb2 import Message
-
 from services.router.offers import Offer
+from soma.router.v1.routing_pb2 import Message
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ test("a bare Status instead of events is a refusal", async () => {
 
 test("a silent stream is a dead one", async () => {
   const silent = new ReadableStream<Uint8Array>({ start: () => undefined });
-  await expect(eventsOf(silent, 5).next()).rejects.toThrow("silent");
+  await expect(eventsOf(silent, 5).next()).rejects.toMatchObject({ reason: "CUT" });
 });
 
 test("a Status tells its reason, its facts and when to come again", () => {

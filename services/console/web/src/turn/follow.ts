@@ -2,7 +2,7 @@
  * Follows a turn to its end. Asks until the question is accepted (always with the same requestId), then watches from
  * the last event seen, as often as the stream is cut. A stream that ends without `done` or `error` was cut.
  */
-import { asRefusal, type Refusal } from "../wire/refusal";
+import { asRefusal, CUT, cut, type Refusal } from "../wire/refusal";
 import type { ChatEvent } from "../wire/types";
 import type { Tap } from "./taps";
 import { ended, rewound, takenAll, type TurnView } from "./turn";
@@ -43,8 +43,8 @@ export async function follow(turn: TurnView, doors: FollowDoors, signal: AbortSi
     if (round.cause && !mayPass(round.cause, turn, attempt)) throw round.cause;
     if (round.cause?.reason === "SEQUENCE_UNKNOWN") turn = rewound(turn);
     const wait = Math.max(round.cause?.facts.retryAfterMs ?? 0, doors.backoffMs(attempt++));
-    // The first cut is mended without a word.
-    if (attempt > 1 || round.cause?.passing) doors.trouble(round.cause ?? asRefusal(new TypeError()), wait);
+    const cause = round.cause ?? cut();
+    if (attempt > 1 || cause.reason !== CUT) doors.trouble(cause, wait); // the first cut is mended without a word
     await doors.pause(wait, signal);
   }
   doors.trouble(undefined);

@@ -10,14 +10,14 @@ interface BannerProps {
 }
 
 export function Banner({ down, trouble }: BannerProps): ReactNode {
-  const cause = trouble?.cause ?? down;
+  const cause = down ?? trouble?.cause;
   if (!cause) return null;
   return (
     <div className="banner" role="status" data-testid="banner" data-reason={cause.reason}>
       <i className="beat" />
       <span>
-        <strong>{cause.passing ? downTitle(cause.reason) : "The connection was lost"}.</strong>{" "}
-        {(down ?? cause).message} {trouble ? <Countdown toMs={trouble.againAtMs} /> : "Looking again every few seconds."}
+        <strong>{downTitle(cause.reason)}.</strong> {cause.message}{" "}
+        {trouble ? <Countdown toMs={trouble.againAtMs} /> : "Looking again every few seconds."}
       </span>
     </div>
   );

@@ -20,6 +20,7 @@ export function wordsFor({ reason = "", retryable = false }: Failure): Words {
 
 /** Titles of what may pass by itself, for the banner. */
 export function downTitle(reason: string): string {
+  if (reason === "CUT") return "The connection was lost";
   return reason === "UNREACHABLE" ? "The mesh cannot be reached" : "A part of the mesh is down";
 }
 

@@ -3,10 +3,11 @@ import type { Failure, Status } from "./types";
 
 /** Reasons the page itself finds; all others are from error_reason.proto. */
 export const UNREACHABLE = "UNREACHABLE";
+export const CUT = "CUT";
 export const SIGNED_OUT = "SIGNED_OUT";
 
 /** Reasons after which the same request may be sent again by itself: a part is down or on its way back. */
-const PASSING = new Set([UNREACHABLE, "ROOM_UNAVAILABLE", "STORE_UNAVAILABLE", "DEADLINE_EXCEEDED"]);
+const PASSING = new Set([UNREACHABLE, CUT, "ROOM_UNAVAILABLE", "STORE_UNAVAILABLE", "DEADLINE_EXCEEDED"]);
 const RETRYABLE_STATUS = new Set([409, 429, 502, 503, 504]);
 
 export class Refusal extends Error {
@@ -38,6 +39,8 @@ export class Refusal extends Error {
 
 export const unreachable = (): Refusal =>
   new Refusal(UNREACHABLE, "Nothing answers at this address. Is the mesh up?");
+
+export const cut = (): Refusal => new Refusal(CUT, "The stream was cut; what it brought is kept.");
 
 export const signedOut = (): Refusal => new Refusal(SIGNED_OUT, "Sign in again: your question is kept, and asked by itself then.");
 

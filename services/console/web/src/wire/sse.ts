@@ -1,18 +1,18 @@
 /** Reads a text/event-stream as the edge writes it: one `data: {json}` and an empty line a message. */
-import { refusalOf } from "./refusal";
+import { cut, refusalOf } from "./refusal";
 import type { ChatEvent } from "./types";
 
 /** The edge sends a heartbeat every 15 s. After three missed ones the connection is dead. */
 export const SILENCE_MS = 45_000;
 
-/** What each read brought, in order. Ends when the stream ends; throws when the connection breaks or falls silent. */
+/** What each read brought, in order. Ends when the stream ends; refuses with CUT when it breaks or falls silent. */
 export async function* eventsOf(body: ReadableStream<Uint8Array>, silenceMs = SILENCE_MS): AsyncGenerator<ChatEvent[]> {
   const reader = body.getReader();
   const utf8 = new TextDecoder();
   let rest = "";
   try {
     for (;;) {
-      const { done, value } = await within(silenceMs, reader.read());
+      const { done, value } = await within(silenceMs, reader.read()).catch(() => Promise.reject(cut()));
       rest += done ? utf8.decode() : utf8.decode(value, { stream: true });
       const end = rest.lastIndexOf("\n\n");
       if (end >= 0) {
@@ -42,7 +42,7 @@ function refuseBareStatus(rest: string): void {
 async function within<T>(limitMs: number, work: Promise<T>): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const silence = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new TypeError("The stream fell silent.")), limitMs);
+    timer = setTimeout(() => reject(cut()), limitMs);
   });
   try {
     return await Promise.race([work, silence]);
