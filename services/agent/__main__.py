@@ -7,10 +7,6 @@ import socket
 from contextlib import AsyncExitStack
 
 from grpc_health.v1 import health_pb2_grpc
-from soma.agent.v1.chat_service_pb2_grpc import add_ChatServiceServicer_to_server
-from soma.agent.v1.conversation_service_pb2_grpc import add_ConversationServiceServicer_to_server
-from soma.agent.v1.health_service_pb2_grpc import add_HealthServiceServicer_to_server
-from soma.router.v1.router_service_pb2_grpc import RouterServiceStub
 
 from services.agent.chat import Chat
 from services.agent.conversations import Conversations
@@ -23,6 +19,10 @@ from services.common.client import open_channel
 from services.common.clock import new_id
 from services.common.config import RoomConfig
 from services.common.server import Served, open_ground, run, serve
+from soma.agent.v1.chat_service_pb2_grpc import add_ChatServiceServicer_to_server
+from soma.agent.v1.conversation_service_pb2_grpc import add_ConversationServiceServicer_to_server
+from soma.agent.v1.health_service_pb2_grpc import add_HealthServiceServicer_to_server
+from soma.router.v1.router_service_pb2_grpc import RouterServiceStub
 
 MODELS = "soma.router.v1.RouterService"
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 from uuid import UUID
-
-from soma.agent.v1 import chat_service_pb2 as wire
-from soma.agent.v1.chat_event_pb2 import Accepted, ChatEvent
-from soma.agent.v1.conversation_pb2 import Turn as TurnResource
 
 from services.agent import prompt, store, told
 from services.agent.feed import key_of, recall
@@ -24,6 +21,11 @@ from services.common.db import Transaction
 from services.common.errors import Conflict, Exhausted, Invalid, Unavailable
 from services.common.once import once
 from services.common.telemetry import log
+from soma.agent.v1 import chat_service_pb2 as wire
+from soma.agent.v1.chat_event_pb2 import Accepted, ChatEvent
+from soma.agent.v1.conversation_pb2 import Turn as TurnResource
+
+T = TypeVar("T")
 
 CANCEL_S = 5.0
 WATCH_S = TURN_S + 60
@@ -39,12 +41,13 @@ class Chat:
     most: int
     """How many turns may run at once."""
     turns: dict[UUID, Turn] = field(default_factory=dict)
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def ask(self, caller: Caller, request: wire.ChatRequest) -> AsyncIterator[ChatEvent]:
-        """Admit a turn, or find the one that this request has begun before; then follow it from its first event."""
-        accepted = await self._admit(caller, request)
+        """Admit a turn, or find the one that this request has begun before; then follow it from its first event.
+        Who hangs up while it is being admitted does not stop it."""
+        accepted = await asyncio.shield(self._keep(self._admit(caller, request), "admission"))
         async for event in self.watch(caller, accepted.turn, 0):
             yield event
 
@@ -95,9 +98,7 @@ class Chat:
         async with self.agent.db.tenant(caller) as tx:
             if await store.conversation(tx, conversation) is None:
                 raise no_conversation(request.parent)
-            found = await store.turns(tx, conversation, before, size + 1)
-        page = pages.fitting(found[:size])
-        more = len(page) < len(found)
+            page, more = await store.turns(tx, conversation, before, size)
         token = pages.token_after(turn_ids(page[-1].name)[1], request.parent) if more else ""
         return wire.ListTurnsResponse(turns=page, next_page_token=token)
 
@@ -149,9 +150,19 @@ class Chat:
 
     def _run(self, turn: Turn) -> None:
         self.turns[turn.ids[1]] = turn
-        task = asyncio.create_task(self._answer(turn), name=turn.name)
+        self._keep(self._answer(turn), turn.name)
+
+    def _keep(self, work: Coroutine[None, None, T], name: str) -> asyncio.Task[T]:
+        """Let work go on by itself. Drain waits for it."""
+        task = asyncio.create_task(work, name=name)
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(self._let_go)
+        return task
+
+    def _let_go(self, task: asyncio.Task[Any]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # told to whoever waits for it, if anyone still does
 
     async def _answer(self, turn: Turn) -> None:
         """One turn to its end. A fault of ours is told in the log; the lease runs out and the turn ends by that."""

@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from soma.agent.v1 import conversation_service_pb2 as wire
-from soma.agent.v1.conversation_pb2 import Conversation
-
 from services.agent import store, told
 from services.agent.chat import Chat
 from services.agent.names import conversation_id, conversation_name, no_conversation, turn_ids
@@ -17,6 +14,8 @@ from services.common.clock import new_id
 from services.common.db import Database
 from services.common.errors import Conflict, Invalid
 from services.common.once import once
+from soma.agent.v1 import conversation_service_pb2 as wire
+from soma.agent.v1.conversation_pb2 import Conversation
 
 
 @dataclass(frozen=True, slots=True)

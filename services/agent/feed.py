@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from soma.agent.v1.chat_event_pb2 import ChatEvent
-
 from services.common.cache import Cache
 from services.common.errors import Unavailable
+from soma.agent.v1.chat_event_pb2 import ChatEvent
 
 KEEP_S = 3600
-PAUSE_S = 1.0
+PATIENCE_S = 0.5
+PAUSES_S = (1.0, 5.0, 15.0)
 
 
 def key_of(tenant: str, turn: UUID) -> str:
@@ -22,12 +23,13 @@ def key_of(tenant: str, turn: UUID) -> str:
 
 @dataclass(slots=True)
 class Feed:
-    """Where one turn's events go. After a failure it rests a second, then catches up."""
+    """Where one turn's events go. After a failure it rests, longer each time, then catches up."""
 
     cache: Cache
     key: str
     published: int = 0
     _rest_until: float = field(default=0.0, init=False)
+    _failures: int = field(default=0, init=False)
 
     async def publish(self, events: Sequence[ChatEvent]) -> None:
         """Append those of the turn's events that are not there yet."""
@@ -35,11 +37,13 @@ class Feed:
             return
         fresh = [event.SerializeToString() for event in events[self.published :]]
         try:
-            await self.cache.append(self.key, self.published + 1, fresh, keep_s=KEEP_S)
-        except Unavailable:
-            self._rest_until = time.monotonic() + PAUSE_S
+            async with asyncio.timeout(PATIENCE_S):
+                await self.cache.append(self.key, self.published + 1, fresh, keep_s=KEEP_S)
+        except (Unavailable, TimeoutError):
+            self._rest_until = time.monotonic() + PAUSES_S[min(self._failures, len(PAUSES_S) - 1)]
+            self._failures += 1
         else:
-            self.published += len(fresh)
+            self.published, self._failures = self.published + len(fresh), 0
 
 
 async def recall(cache: Cache, key: str, kept: Sequence[ChatEvent]) -> list[ChatEvent]:

@@ -6,10 +6,6 @@ import asyncio
 from dataclasses import dataclass
 from uuid import UUID
 
-from soma.agent.v1.chat_event_pb2 import ChatEvent, Transcript
-from soma.common.v1.failure_pb2 import Failure
-from soma.common.v1.model_pb2 import Decision, Usage
-
 from services.agent import store, told
 from services.agent.feed import Feed, key_of, recall
 from services.agent.names import turn_ids, turn_name
@@ -19,6 +15,9 @@ from services.common.caller import Caller
 from services.common.db import Database, Record
 from services.common.errors import Refusal
 from services.common.telemetry import log
+from soma.agent.v1.chat_event_pb2 import ChatEvent, Transcript
+from soma.common.v1.failure_pb2 import Failure
+from soma.common.v1.model_pb2 import Decision, Usage
 
 LOOK_S = 1.0
 DIED = Failure(
@@ -35,8 +34,8 @@ class Orphans:
         """Look once a second, until cancelled."""
         while True:
             try:
-                for row in await self.db.look(store.EXPIRED):
-                    await self.end(row["tenant"], turn_ids(row["resource"]))
+                for tenant, turn in await store.expired(self.db):
+                    await self.end(tenant, turn_ids(turn))
             except Refusal as refusal:
                 log().warning("cannot look for orphaned turns", reason=refusal.reason)
             await asyncio.sleep(LOOK_S)

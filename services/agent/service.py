@@ -8,6 +8,13 @@ from typing import Any
 
 from grpc import aio
 from grpc_health.v1 import health_pb2
+
+from services.agent.chat import Chat
+from services.agent.conversations import Conversations
+from services.common.call import caller
+from services.common.client import refusals_of
+from services.common.db import Database
+from services.common.errors import TooLate, Unavailable
 from soma.agent.v1 import chat_service_pb2 as chat_wire
 from soma.agent.v1 import conversation_service_pb2 as conversation_wire
 from soma.agent.v1 import health_service_pb2 as health_wire
@@ -16,13 +23,6 @@ from soma.agent.v1.chat_service_pb2_grpc import ChatServiceServicer
 from soma.agent.v1.conversation_pb2 import Conversation, Turn
 from soma.agent.v1.conversation_service_pb2_grpc import ConversationServiceServicer
 from soma.agent.v1.health_service_pb2_grpc import HealthServiceServicer
-
-from services.agent.chat import Chat
-from services.agent.conversations import Conversations
-from services.common.call import caller
-from services.common.client import refusals_of
-from services.common.db import Database
-from services.common.errors import TooLate, Unavailable
 
 Context = aio.ServicerContext[Any, Any]
 HEALTH_S = 2.0

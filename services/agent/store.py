@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from services.agent.names import conversation_name, turn_name
+from services.common import pages
+from services.common.db import Database, Record, Transaction
 from soma.agent.v1.chat_event_pb2 import ChatEvent, Transcript
 from soma.agent.v1.conversation_pb2 import Conversation, Turn
 from soma.common.v1.failure_pb2 import Failure
 from soma.common.v1.model_pb2 import Decision, Usage
-
-from services.agent.names import conversation_name, turn_name
-from services.common.db import Record, Transaction
 
 STATES = {
     "running": Turn.STATE_RUNNING,
@@ -109,13 +109,16 @@ async def add_turn(
 
 
 EARLIER = """
-SELECT question, answer FROM turns WHERE conversation = $1 AND state <> 'running' ORDER BY id DESC LIMIT 200
+SELECT question, answer FROM (
+    SELECT id, question, answer, sum(octet_length(question) + octet_length(answer)) OVER (ORDER BY id DESC) AS so_far
+    FROM turns WHERE conversation = $1 AND state <> 'running' ORDER BY id DESC LIMIT 200
+) AS newest WHERE so_far <= $2 ORDER BY id DESC
 """
 
 
-async def earlier(tx: Transaction, conversation: UUID) -> list[tuple[str, str]]:
-    """Questions and answers of the conversation, newest first."""
-    return [(row["question"], row["answer"]) for row in await tx.fetch(EARLIER, conversation)]
+async def earlier(tx: Transaction, conversation: UUID, most_bytes: int) -> list[tuple[str, str]]:
+    """Questions and answers of the conversation, newest first, at most so many bytes of them."""
+    return [(row["question"], row["answer"]) for row in await tx.fetch(EARLIER, conversation, most_bytes)]
 
 
 CHECKPOINT = """
@@ -194,7 +197,11 @@ SELECT id, conversation, state, question, answer, tier, decision, usage, cost_mi
 FROM turns
 """
 TURN = TURN_COLUMNS + "WHERE subject = $1 AND conversation = $2 AND id = $3"
-TURNS = TURN_COLUMNS + "WHERE subject = $1 AND conversation = $2 AND id < $3 ORDER BY id DESC LIMIT $4"
+SIZES = """
+SELECT id, octet_length(question) + octet_length(answer) + coalesce(octet_length(decision), 0) AS size
+FROM turns WHERE subject = $1 AND conversation = $2 AND id < $3 ORDER BY id DESC LIMIT $4
+"""
+TURNS = TURN_COLUMNS + "WHERE subject = $1 AND conversation = $2 AND id < $3 AND id >= $4 ORDER BY id DESC"
 ASK_CANCEL = "UPDATE turns SET cancel = true WHERE subject = $1 AND conversation = $2 AND id = $3 AND state = 'running'"
 
 
@@ -203,8 +210,14 @@ async def turn(tx: Transaction, ids: tuple[UUID, UUID]) -> Turn | None:
     return as_turn(row) if row else None
 
 
-async def turns(tx: Transaction, conversation: UUID, before: UUID, most: int) -> list[Turn]:
-    return [as_turn(row) for row in await tx.fetch(TURNS, tx.caller.subject, conversation, before, most)]
+async def turns(tx: Transaction, conversation: UUID, before: UUID, most: int) -> tuple[list[Turn], bool]:
+    """A page, newest first, of what fits into one; and whether there are more."""
+    sizes = await tx.fetch(SIZES, tx.caller.subject, conversation, before, most + 1)
+    count = pages.fitting([row["size"] for row in sizes[:most]])
+    if not count:
+        return [], False
+    rows = await tx.fetch(TURNS, tx.caller.subject, conversation, before, sizes[count - 1]["id"])
+    return [as_turn(row) for row in rows], count < len(sizes)
 
 
 async def ask_cancel(tx: Transaction, ids: tuple[UUID, UUID]) -> None:
@@ -222,11 +235,21 @@ async def said(tx: Transaction, ids: tuple[UUID, UUID]) -> tuple[bool, list[Chat
     return row["state"] == "running", list(Transcript.FromString(row["events"]).events)
 
 
-EXPIRED = "SELECT tenant, resource FROM soma.leases WHERE expire_time < now() ORDER BY expire_time LIMIT 100"
+EXPIRED = """
+SELECT tenant, resource FROM soma.leases
+WHERE expire_time < now() AND pg_postmaster_start_time() < now() - make_interval(secs => $1)
+ORDER BY expire_time LIMIT 100
+"""
 TAKE_EXPIRED = """
 DELETE FROM soma.leases WHERE tenant = $1 AND resource = $2 AND expire_time < now() RETURNING holder
 """
 ORPHAN = "SELECT subject, answer, decision, events FROM turns WHERE id = $1 AND state = 'running' FOR UPDATE"
+
+
+async def expired(db: Database) -> list[tuple[str, str]]:
+    """Tenants and names of turns whose lease ran out. None while Postgres itself has only just come back: then whoever
+    holds a lease gets as long as a lease lasts to say so."""
+    return [(row["tenant"], row["resource"]) for row in await db.look(EXPIRED, LEASE_S)]
 
 
 async def take_orphan(tx: Transaction, ids: tuple[UUID, UUID]) -> Record | None:

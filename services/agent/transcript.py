@@ -52,14 +52,17 @@ class Transcript:
         self.say(ChatEvent(text=Text(delta=delta)))
 
     async def publish(self) -> None:
-        """Number and publish what arrives, until cancelled."""
+        """Number and publish what arrives, until cancelled. Nobody sees an event before it is published: a crash could
+        take it back, and give its number to another."""
         while True:
             await self._arrived.wait()
             self._arrived.clear()
             fresh, self._inbox = self._inbox, []
-            for event in fresh:
-                self._append(event)
-            await self._feed.publish(self.events)
+            for sequence, event in enumerate(fresh, start=len(self.events) + 1):
+                event.sequence = sequence
+            await self._feed.publish([*self.events, *fresh])
+            self.events += fresh
+            self._changed()
             if not self._inbox:
                 self._idle.set()
 
@@ -97,11 +100,6 @@ class Transcript:
                     await self._wake.wait()
             except TimeoutError:
                 yield HEARTBEAT
-
-    def _append(self, event: ChatEvent) -> None:
-        event.sequence = len(self.events) + 1
-        self.events.append(event)
-        self._changed()
 
     def _changed(self) -> None:
         self._wake.set()

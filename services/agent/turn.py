@@ -9,13 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from soma.agent.v1.chat_event_pb2 import ChatEvent, Done
-from soma.common.v1.failure_pb2 import Failure
-from soma.common.v1.model_pb2 import Decision
-from soma.router.v1.router_service_pb2 import GenerateRequest
-from soma.router.v1.router_service_pb2_grpc import RouterServiceStub
-from soma.router.v1.routing_pb2 import GenerateEvent, Message, Outcome
-
 from services.agent import prompt, store, told
 from services.agent.feed import Feed, key_of
 from services.agent.names import turn_name
@@ -28,6 +21,12 @@ from services.common.client import passing, refusals_of
 from services.common.db import Database
 from services.common.errors import Refusal, Unavailable
 from services.common.telemetry import Sight, log
+from soma.agent.v1.chat_event_pb2 import ChatEvent, Done
+from soma.common.v1.failure_pb2 import Failure
+from soma.common.v1.model_pb2 import Decision
+from soma.router.v1.router_service_pb2 import GenerateRequest
+from soma.router.v1.router_service_pb2_grpc import RouterServiceStub
+from soma.router.v1.routing_pb2 import GenerateEvent, Message, Outcome
 
 TURN_S = 300.0
 DECISION_S = 12.0
@@ -137,7 +136,7 @@ class Agent:
 
     async def _assemble(self, turn: Turn) -> list[Message]:
         async with self.db.upkeep(turn.caller) as tx:
-            earlier = await store.earlier(tx, turn.ids[0])
+            earlier = await store.earlier(tx, turn.ids[0], prompt.MOST_BYTES)
         return prompt.assemble(earlier, turn.question)
 
     async def _generate(self, turn: Turn, messages: list[Message]) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from google.protobuf import descriptor_pool
-from soma.common.v1.access_pb2 import access
 
 from services.common.caller import Caller
 from services.common.errors import Denied
+from soma.common.v1.access_pb2 import access
 
 OPEN_TO_EVERY_ROOM = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 

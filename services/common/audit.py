@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from soma.events.v1alpha1.audit_pb2 import AuditEvent
-
 from services.common.call import Call
 from services.common.caller import Caller
 from services.common.clock import new_id, rfc3339
 from services.common.schemas import to_json
+from soma.events.v1alpha1.audit_pb2 import AuditEvent
 
 INSERT = "INSERT INTO soma.audit (id, tenant, action, body) VALUES ($1, $2, $3, $4)"
 

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
+
 from soma.common.v1.error_reason_pb2 import ErrorReason
 from soma.common.v1.failure_pb2 import Failure
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from soma.events.v1alpha1.message_pb2 import MessageEvent
-from soma.events.v1alpha1.routing_pb2 import RoutingEvent
-
 from services.common.clock import new_id, rfc3339
 from services.common.db import Transaction
 from services.common.schemas import to_json
+from soma.events.v1alpha1.message_pb2 import MessageEvent
+from soma.events.v1alpha1.routing_pb2 import RoutingEvent
 
 INSERT = """
 INSERT INTO soma.outbox (id, tenant, topic, key, type, body, traceparent) VALUES ($1, $2, $3, $4, $5, $6, $7)

@@ -15,6 +15,13 @@ from services.common.errors import Exists
 A = TypeVar("A", bound=Message)
 
 CLAIM = """
+WITH forgotten AS (
+    DELETE FROM requests WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM requests
+        WHERE create_time < now() - interval '1 day' AND (subject, request_id) <> ($1, $2::uuid)
+        LIMIT 100 FOR UPDATE SKIP LOCKED
+    ))
+)
 INSERT INTO requests (subject, request_id, body_hash) VALUES ($1, $2, $3)
 ON CONFLICT (subject, request_id) DO UPDATE SET body_hash = excluded.body_hash, answer = NULL, create_time = now()
 WHERE requests.create_time < now() - interval '1 day'

@@ -7,13 +7,8 @@ import binascii
 import hashlib
 import uuid
 from collections.abc import Sequence
-from typing import TypeVar
-
-from google.protobuf.message import Message
 
 from services.common.errors import Invalid
-
-M = TypeVar("M", bound=Message)
 
 DEFAULT_SIZE = 50
 MOST_BYTES = 512 * 1024
@@ -39,16 +34,14 @@ def before(token: str, listing: str) -> uuid.UUID:
     return uuid.UUID(bytes=raw[:16])
 
 
-def fitting(page: Sequence[M]) -> list[M]:
-    """The beginning of a page that stays below 512 KiB: its first message in any case."""
+def fitting(sizes: Sequence[int]) -> int:
+    """How many rows of these sizes in bytes go into a page of 512 KiB: the first one in any case."""
     total = 0
-    kept: list[M] = []
-    for message in page:
-        total += message.ByteSize()
-        if kept and total > MOST_BYTES:
-            break
-        kept.append(message)
-    return kept
+    for count, size in enumerate(sizes):
+        total += size
+        if count and total > MOST_BYTES:
+            return count
+    return len(sizes)
 
 
 def mark(listing: str) -> bytes:

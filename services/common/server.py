@@ -16,7 +16,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from pydantic import ValidationError
 
-from services.common.background import alongside
 from services.common.clock import Clock, SystemClock
 from services.common.config import RoomConfig
 from services.common.db import Database, open_database
@@ -118,10 +117,10 @@ async def serve(
     server.add_secure_port(config.listen, ground.identity.server_credentials())
     stop = stop_signal()
     await server.start()
-    for name in ("", *(service.name for service in services)):
-        await health.set(name, health_pb2.HealthCheckResponse.SERVING)
+    await health.set("", health_pb2.HealthCheckResponse.SERVING)
     log().info("serving", listen=config.listen)
-    await stop.wait()
+    async with alongside(tell_health(health, services, able), name="health"):
+        await stop.wait()
     await health.enter_graceful_shutdown()
     await drain()
     await server.stop(STOP_S)

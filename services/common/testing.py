@@ -1,4 +1,4 @@
-"""Doubles and short ways for tests. Imported by tests only; what a double does, tests/doors proves of the real thing."""
+"""Doubles and short ways for tests, imported by tests only. What a double does, tests/doors proves of the real thing."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from google.api import annotations_pb2, http_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodDescriptorProto
+
 from soma.common.v1 import access_pb2
 
 EDGE = "edge"

@@ -58,7 +58,8 @@ def measure_all(benches: tuple[str, ...], scale: float, file: Path | None) -> No
         found[bench] = figures
         show(bench, figures, console)
     behind = sum(figure.is_behind for figures in found.values() for figure in figures)
-    console.print(f"{time.monotonic() - began:.0f} s; {behind} behind their goal" + "".join(f"; no {n}" for n in failed))
+    missing = "".join(f"; {bench} failed" for bench in failed)
+    console.print(f"{time.monotonic() - began:.0f} s; {behind} behind their goal{missing}")
     if file:
         whole = {bench: [asdict(figure) for figure in figures] for bench, figures in found.items()}
         file.write_text(json.dumps(whole, indent=1))

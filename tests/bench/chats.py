@@ -1,4 +1,4 @@
-"""Whole chats: from the browser's wire through edge, agent and router to a fake provider on OpenAI's, and back as a stream.
+"""Whole chats: from the browser's wire through edge, agent and router to a fake provider, and back as a stream.
 
 Sixteen in flight, each on a kept connection. The load generator, the fake provider and every part share the same cores,
 so what counts is where the time goes. The same load generator asks the fake provider straight, for the ratio.

@@ -1,8 +1,8 @@
 """What every call pays for the guard: an echo behind all interceptors against bare grpc.aio, over the same mTLS.
 
-The servers run in processes of their own and take turns; a figure is the median of the rounds. Each call carries a token and a traceparent, to the bare server
-too. The ratio with a goal is that of CPU a call in the server: the load generator is Python as well and shares the two
-cores, so calls a second depend on both.
+The servers run in processes of their own and take turns; a figure is the median of the rounds. Each call carries a
+token and a traceparent, to the bare server too. The ratio with a goal is that of CPU a call in the server: the load
+generator is Python as well and shares the two cores, so calls a second depend on both.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from statistics import median
 import grpc
 import uvloop
 from google.protobuf.field_mask_pb2 import FieldMask
-from soma.agent.v1.chat_service_pb2 import ChatRequest
-from soma.agent.v1.chat_service_pb2_grpc import ChatServiceStub
-from soma.agent.v1.conversation_pb2 import Conversation
-from soma.agent.v1.conversation_service_pb2 import UpdateConversationRequest
-from soma.agent.v1.conversation_service_pb2_grpc import ConversationServiceStub
 
 from services.common.clock import SystemClock
 from services.local.authority import Authority, open_authority
 from services.local.issuer import mint
 from services.local.ports import free_port
+from soma.agent.v1.chat_service_pb2 import ChatRequest
+from soma.agent.v1.chat_service_pb2_grpc import ChatServiceStub
+from soma.agent.v1.conversation_pb2 import Conversation
+from soma.agent.v1.conversation_service_pb2 import UpdateConversationRequest
+from soma.agent.v1.conversation_service_pb2_grpc import ConversationServiceStub
 from tests.bench.echo_server import MESSAGES
 from tests.bench.figure import Figure
 from tests.bench.spent import cpu_s

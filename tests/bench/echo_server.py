@@ -14,17 +14,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import grpc
 import uvloop
 from grpc import aio
-from soma.agent.v1.chat_event_pb2 import ChatEvent, Text
-from soma.agent.v1.chat_service_pb2 import ChatRequest
-from soma.agent.v1.chat_service_pb2_grpc import ChatServiceServicer, add_ChatServiceServicer_to_server
-from soma.agent.v1.conversation_pb2 import Conversation
-from soma.agent.v1.conversation_service_pb2 import UpdateConversationRequest
-from soma.agent.v1.conversation_service_pb2_grpc import (
-    ConversationServiceServicer,
-    add_ConversationServiceServicer_to_server,
-)
 
 from services.common.call import Call
 from services.common.clock import SystemClock
@@ -35,20 +27,34 @@ from services.common.server import OPTIONS, stop_signal
 from services.common.telemetry import open_telemetry
 from services.common.tokens import KeyRing, Verifier, read_keys
 from services.local.issuer import open_key
+from soma.agent.v1.chat_event_pb2 import ChatEvent, Text
+from soma.agent.v1.chat_service_pb2 import ChatRequest
+from soma.agent.v1.conversation_pb2 import Conversation
+from soma.agent.v1.conversation_service_pb2 import UpdateConversationRequest
 
 MESSAGES = 64
 Context = aio.ServicerContext[Any, Any]
 
 
-class EchoConversations(ConversationServiceServicer):
-    async def UpdateConversation(self, request: UpdateConversationRequest, context: Context) -> Conversation:
-        return request.conversation
+async def echo(request: UpdateConversationRequest, context: Context) -> Conversation:
+    return request.conversation
 
 
-class EchoChat(ChatServiceServicer):
-    async def Chat(self, request: ChatRequest, context: Context) -> AsyncIterator[ChatEvent]:
-        for number in range(MESSAGES):
-            yield ChatEvent(sequence=number + 1, text=Text(delta=request.text))
+async def repeat(request: ChatRequest, context: Context) -> AsyncIterator[ChatEvent]:
+    for number in range(MESSAGES):
+        yield ChatEvent(sequence=number + 1, text=Text(delta=request.text))
+
+
+def handlers() -> tuple[grpc.GenericRpcHandler, ...]:
+    """Two methods of the contract, with its own messages and rules, answered by an echo."""
+    unary: Any = grpc.unary_unary_rpc_method_handler(
+        echo, UpdateConversationRequest.FromString, Conversation.SerializeToString
+    )
+    stream: Any = grpc.unary_stream_rpc_method_handler(repeat, ChatRequest.FromString, ChatEvent.SerializeToString)
+    return (
+        grpc.method_handlers_generic_handler("soma.agent.v1.ConversationService", {"UpdateConversation": unary}),
+        grpc.method_handlers_generic_handler("soma.agent.v1.ChatService", {"Chat": stream}),
+    )
 
 
 class Unwritten:
@@ -67,8 +73,7 @@ async def main(kind: str, config: RoomConfig) -> None:
             guards = [GuardInterceptor(Guard(config.trust_domain, verifier(config), sight, Unwritten()))]
         options = (*OPTIONS, *identity.server_options(config.longest_call_s))
         server = aio.server(interceptors=guards, options=options)
-        add_ConversationServiceServicer_to_server(EchoConversations(), server)
-        add_ChatServiceServicer_to_server(EchoChat(), server)
+        server.add_generic_rpc_handlers(handlers())
         server.add_secure_port(config.listen, identity.server_credentials())
         stop = stop_signal()
         await server.start()

@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from soma.agent.v1.conversation_pb2 import Conversation
-from soma.agent.v1.conversation_service_pb2 import GetConversationRequest
-from soma.agent.v1.conversation_service_pb2_grpc import ConversationServiceStub
 
 from services.local.ports import free_port
 from services.local.stack import Stack, load_stack
 from services.local.wheels import envoy_program
+from soma.agent.v1.conversation_pb2 import Conversation
+from soma.agent.v1.conversation_service_pb2 import GetConversationRequest
 from tests.bench.figure import Figure
 from tests.bench.spent import percentile
 from tests.bench.wires import Rest, Rpc, secret
@@ -101,8 +100,9 @@ def grpcio(doors: ExitStack, stack: Stack, name: str, token: str) -> Call:
     credentials = grpc.ssl_channel_credentials(*(pem["inline_string"].encode() for pem in pems))
     options = (("grpc.ssl_target_name_override", "agent.soma.local"),)
     channel = doors.enter_context(grpc.secure_channel(stack.address("agent"), credentials, options))
-    stub, metadata = ConversationServiceStub(channel), (("authorization", f"Bearer {token}"),)
-    return lambda: stub.GetConversation(GetConversationRequest(name=name), metadata=metadata, timeout=10)
+    call = channel.unary_unary(METHOD, GetConversationRequest.SerializeToString, Conversation.FromString)
+    metadata = (("authorization", f"Bearer {token}"),)
+    return lambda: call(GetConversationRequest(name=name), metadata=metadata, timeout=10)
 
 
 def new_conversation(mesh: Mesh, token: str) -> str:

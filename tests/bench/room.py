@@ -1,4 +1,4 @@
-"""Each room by itself: from exec to serving, and the memory that it shares with nobody, at first and after 200 chats."""
+"""Each room by itself: from exec to serving, and memory that it shares with nobody, at first and after 200 chats."""
 
 from __future__ import annotations
 

@@ -10,10 +10,10 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import uvloop
+
 from soma.router.v1.router_service_pb2 import GenerateRequest
 from soma.router.v1.router_service_pb2_grpc import RouterServiceStub
 from soma.router.v1.routing_pb2 import Message
-
 from tests.bench.fake import running_fake
 from tests.bench.figure import Figure
 from tests.bench.spent import cpu_s

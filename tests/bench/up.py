@@ -1,4 +1,4 @@
-"""`soma up` in a folder that has been up before: to ready, and to the first token of the small model of this machine."""
+"""`soma up` in a folder that has been up before: to ready, and to the first token of this machine's small model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cheap clients, so that what is measured is the other end: HTTP/1.1 and gRPC written on bare sockets, one call at a time."""
+"""Cheap clients, so that what is measured is the other end: HTTP/1.1 and gRPC on bare sockets, a call at a time."""
 
 from __future__ import annotations
 

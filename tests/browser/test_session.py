@@ -77,9 +77,7 @@ def test_a_page_left_open_renews_its_token_before_it_expires(visit: Visit) -> No
     first = token(person)
     with person.page.expect_request(lambda request: is_renewal(request)):
         person.page.clock.fast_forward("04:30")
-    person.page.wait_for_function(
-        "old => JSON.parse(sessionStorage.getItem('soma.tokens')).access !== old", arg=first
-    )
+    person.page.wait_for_function("old => JSON.parse(sessionStorage.getItem('soma.tokens')).access !== old", arg=first)
 
     person.ask("still here").is_answered("You said: still here")
     assert len(person.noise.sent("GET", "/oidc/authorize")) == 1

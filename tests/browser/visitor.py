@@ -12,9 +12,9 @@ READY_MS = 15_000
 """Within which whatever is waited for must be seen."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Noise:
-    """What a page did that a person does not see."""
+    """What a page did that a person does not see."""  # without slots: Playwright marks its listeners
 
     requests: list[Request] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
@@ -25,7 +25,7 @@ class Noise:
     """Errors and warnings on the console, uncaught errors, and dialogs."""
 
     def listen(self, page: Page) -> None:
-        page.on("request", self.requests.append)
+        page.on("request", self._asked)
         page.on("response", self._answered)
         page.on("requestfailed", self._broke)
         page.on("console", self._spoke)
@@ -34,6 +34,9 @@ class Noise:
     def sent(self, method: str, end: str) -> list[Request]:
         """The requests to a path that ends so."""
         return [r for r in self.requests if r.method == method and r.url.partition("?")[0].endswith(end)]
+
+    def _asked(self, request: Request) -> None:
+        self.requests.append(request)
 
     def _answered(self, response: Response) -> None:
         if response.status >= 400:

@@ -13,6 +13,15 @@ from typing import Any
 
 import grpc
 from aiohttp import ClientResponse, ClientSession, UnixConnector, web
+
+from services.common.clock import SystemClock
+from services.common.errors import Conflict, Refusal
+from services.local.authority import Authority, put_sds
+from services.local.ca import Lives
+from services.local.edge import EdgeSettings, render
+from services.local.issuer import IssuerConfig, issuer_app, mint
+from services.local.ports import has_ipv6
+from services.local.wheels import envoy_program
 from soma.agent.v1 import (
     chat_event_pb2,
     chat_service_pb2,
@@ -25,15 +34,6 @@ from soma.agent.v1 import (
 )
 from soma.common.v1 import model_pb2
 from soma.router.v1 import router_service_pb2_grpc, routing_pb2
-
-from services.common.clock import SystemClock
-from services.common.errors import Conflict, Refusal
-from services.local.authority import Authority, put_sds
-from services.local.ca import Lives
-from services.local.edge import EdgeSettings, render
-from services.local.issuer import IssuerConfig, issuer_app, mint
-from services.local.ports import has_ipv6
-from services.local.wheels import envoy_program
 
 Event = chat_event_pb2.ChatEvent
 Context = grpc.aio.ServicerContext[Any, Any]

@@ -14,14 +14,14 @@ import pytest
 import pytest_asyncio
 from aiohttp import ClientResponse, ClientSession, UnixConnector
 from google.rpc import code_pb2
-from soma.agent.v1 import (
-    health_service_pb2,
-    health_service_pb2_grpc,
-)
 
 from services.common.clock import SystemClock
 from services.local.authority import put_sds
 from services.local.issuer import mint, open_key
+from soma.agent.v1 import (
+    health_service_pb2,
+    health_service_pb2_grpc,
+)
 from tests.doors.edge import FRIEND, Agent, House, envoy, free_port, open_house, served_router
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

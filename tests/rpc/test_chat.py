@@ -8,12 +8,12 @@ import uuid
 
 import pytest
 from grpc import StatusCode
+
+from services.common.testing import refused
 from soma.agent.v1 import chat_service_pb2 as wire
 from soma.agent.v1 import conversation_service_pb2 as conversation_wire
 from soma.agent.v1.conversation_pb2 import Turn
 from soma.agent.v1.health_service_pb2 import CheckHealthRequest
-
-from services.common.testing import refused
 from tests.asking import ask, begin, ended, kinds, stream, text_of, watch, watching
 from tests.house import House, Person
 
@@ -294,8 +294,8 @@ async def test_a_wrong_page_token_is_refused(person: Person, token: str) -> None
 async def test_one_trace_goes_from_the_caller_through_every_event(house: House, person: Person) -> None:
     trace = uuid.uuid4().hex
     header = (("traceparent", f"00-{trace}-00f067aa0ba902b7-01"),)
-    call = person.chat.Chat(wire.ChatRequest(text="traced"), metadata=person.metadata + header)
-    events = [event async for event in call]
+    request = wire.ChatRequest(text="traced")
+    events = [event async for event in person.chat.Chat(request, metadata=person.metadata + header)]
 
     told = await house.rows(
         "SELECT type, traceparent FROM soma.outbox WHERE body->>'turn' = $1", events[0].accepted.turn

@@ -7,10 +7,10 @@ import uuid
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from grpc import StatusCode
-from soma.agent.v1 import conversation_service_pb2 as wire
-from soma.agent.v1.conversation_pb2 import Conversation
 
 from services.common.testing import refused
+from soma.agent.v1 import conversation_service_pb2 as wire
+from soma.agent.v1.conversation_pb2 import Conversation
 from tests.asking import ask
 from tests.house import House, Person
 

@@ -6,7 +6,6 @@ import uuid
 from datetime import UTC, datetime
 
 import pytest
-from soma.events.v1alpha1.message_pb2 import MessageEvent
 
 from services.agent import told
 from services.common import audit, pages, telemetry
@@ -26,6 +25,7 @@ from services.common.errors import (
     refusal_of,
 )
 from services.common.schemas import to_json
+from soma.events.v1alpha1.message_pb2 import MessageEvent
 
 
 @pytest.mark.parametrize("kind", KINDS.values())

@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from soma.agent.v1.chat_event_pb2 import Accepted, ChatEvent, Done
-
 from services.agent.transcript import Transcript
+from soma.agent.v1.chat_event_pb2 import Accepted, ChatEvent, Done
 
 
 @dataclass
@@ -16,9 +15,11 @@ class SlowFeed:
     """Publishes when it is allowed to."""
 
     open: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
     published: list[int] = field(default_factory=list)
 
     async def publish(self, events: Sequence[ChatEvent]) -> None:
+        self.asked.set()
         await self.open.wait()
         self.published.append(len(events))
 
@@ -27,8 +28,7 @@ async def running(feed: SlowFeed, heartbeat_s: float = 60) -> tuple[Transcript, 
     transcript = Transcript(feed, heartbeat_s=heartbeat_s)
     task = asyncio.create_task(transcript.publish())
     transcript.say(ChatEvent(accepted=Accepted(turn="t")))
-    while not transcript.events:
-        await asyncio.sleep(0)
+    await feed.asked.wait()
     return transcript, task
 
 
@@ -59,12 +59,18 @@ async def test_other_events_keep_their_place_among_text() -> None:
     assert transcript.text == "beforeafter"
 
 
-async def test_who_follows_sees_text_before_it_is_published() -> None:
+async def test_nobody_sees_an_event_before_it_is_published() -> None:
     feed = SlowFeed()
-    transcript, task = await running(feed)
+    transcript = Transcript(feed)
+    task = asyncio.create_task(transcript.publish())
+    transcript.say_text("seen")
+    follower = asyncio.create_task(anext(transcript.follow(0)))
+    await feed.asked.wait()
 
-    assert (await anext(transcript.follow(0))).sequence == 1
-    assert feed.published == []
+    assert not follower.done()
+    assert transcript.events == []
+    feed.open.set()
+    assert (await follower).text.delta == "seen"
     task.cancel()
 
 
@@ -86,20 +92,19 @@ async def test_the_last_event_is_seen_only_once_it_is_said() -> None:
 async def test_a_silent_stream_beats_without_a_number() -> None:
     feed = SlowFeed()
     transcript, task = await running(feed, heartbeat_s=0.01)
-    events = transcript.follow(1)
 
-    beat = await anext(events)
+    beat = await anext(transcript.follow(0))
     task.cancel()
 
     assert beat.HasField("heartbeat")
     assert not beat.HasField("sequence")
-    assert len(transcript.events) == 1
+    assert transcript.events == []
 
 
 async def test_followers_are_let_go_when_the_turn_is_no_longer_ours() -> None:
     feed = SlowFeed()
     transcript, task = await running(feed)
-    waiting = asyncio.create_task(anext(transcript.follow(1), None))
+    waiting = asyncio.create_task(anext(transcript.follow(0), None))
     transcript.leave()
 
     assert await waiting is None

@@ -122,7 +122,13 @@ describe("following a turn", () => {
   });
 
   test("a stream that is let go of is taken up again without a word", async () => {
-    const mesh = new Played([EVENTS.slice(0, 3), EVENTS.slice(1, 3), EVENTS.slice(2, 4), EVENTS.slice(3), EVENTS.slice(4)]);
+    const mesh = new Played([
+      EVENTS.slice(0, 3),
+      EVENTS.slice(1, 3),
+      EVENTS.slice(2, 4),
+      EVENTS.slice(3),
+      EVENTS.slice(4),
+    ]);
     mesh.openTap = async () => ({ signal: AbortSignal.abort(), restMs: () => 9, close: () => undefined });
     expect(await following(mesh)).toMatchObject({ phase: "done", answer: "Hello" });
     expect(mesh.waits).toEqual([9, 9, 9, 9]);

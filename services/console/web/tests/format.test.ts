@@ -5,8 +5,14 @@ import { dollars, duration, era } from "../src/view/format";
 
 test("micro-USD become dollars to the last digit, or free", () => {
   expect(["0", undefined, "123", "1000000", "1250000", "10", 412].map(dollars)).toEqual([
-    "free", "free", "$0.000123", "$1.00", "$1.25", "$0.00001", "$0.000412",
-  ]); // prettier-ignore
+    "free",
+    "free",
+    "$0.000123",
+    "$1.00",
+    "$1.25",
+    "$0.00001",
+    "$0.000412",
+  ]);
 });
 
 test("durations are said in the unit that fits", () => {
@@ -17,8 +23,11 @@ test("eras go by midnights, not by hours", () => {
   const now = new Date(2026, 5, 15, 0, 30);
   const at = (day: number, hour: number): string => new Date(2026, 5, day, hour).toISOString();
   expect([at(15, 0), at(14, 23), at(13, 12), at(8, 12), at(2, 1)].map((time) => era(time, now)).slice(0, 4)).toEqual([
-    "Today", "Yesterday", "Previous 7 days", "Previous 7 days",
-  ]); // prettier-ignore
+    "Today",
+    "Yesterday",
+    "Previous 7 days",
+    "Previous 7 days",
+  ]);
 });
 
 test("backoff doubles to ten seconds", () => {

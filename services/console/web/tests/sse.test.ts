@@ -34,7 +34,8 @@ test("half an event at the end is not an event", async () => {
 });
 
 test("a bare Status instead of events is a refusal", async () => {
-  const status = '{"code":14,"message":"Gone.","details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"STORE_UNAVAILABLE"}]}';
+  const status =
+    '{"code":14,"message":"Gone.","details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"STORE_UNAVAILABLE"}]}';
   await expect(all(body(utf8.encode(status)))).rejects.toMatchObject({ reason: "STORE_UNAVAILABLE", message: "Gone." });
 });
 
@@ -55,6 +56,10 @@ test("a Status tells its reason, its facts and when to come again", () => {
       ],
     }),
   );
-  expect(refusal).toMatchObject({ reason: "TURN_RUNNING", message: "Wait.", facts: { metadata: { turn: "t" }, retryAfterMs: 1500 } });
+  expect(refusal).toMatchObject({
+    reason: "TURN_RUNNING",
+    message: "Wait.",
+    facts: { metadata: { turn: "t" }, retryAfterMs: 1500 },
+  });
   expect(refusalOf(503, "upstream connect error").reason).toBe("ROOM_UNAVAILABLE");
 });

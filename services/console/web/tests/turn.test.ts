@@ -20,9 +20,17 @@ describe("a turn and the events of its stream", () => {
   test("goes from asking over running to done, with its text, price and figures", () => {
     const turn = after(...WHOLE);
     expect(turn).toMatchObject({
-      key: "id", name: TURN, conversation: "conversations/c", phase: "done", answer: "Hello", costMicrousd: 123,
-      firstTokenMs: 80, finishReason: "stop", sequence: 5, endedAt: NOW,
-    }); // prettier-ignore
+      key: "id",
+      name: TURN,
+      conversation: "conversations/c",
+      phase: "done",
+      answer: "Hello",
+      costMicrousd: 123,
+      firstTokenMs: 80,
+      finishReason: "stop",
+      sequence: 5,
+      endedAt: NOW,
+    });
     expect(ended(turn)).toBe(true);
   });
 
@@ -84,7 +92,14 @@ describe("a turn from a list", () => {
   });
 
   test("is whole when it has ended", () => {
-    const turn = listed({ name: TURN, state: "STATE_DONE", text: "Hello?", answer: "Hello", lastSequence: 5, costMicrousd: "7" });
+    const turn = listed({
+      name: TURN,
+      state: "STATE_DONE",
+      text: "Hello?",
+      answer: "Hello",
+      lastSequence: 5,
+      costMicrousd: "7",
+    });
     expect(turn).toMatchObject({ phase: "done", answer: "Hello", sequence: 5, costMicrousd: 7 });
   });
 

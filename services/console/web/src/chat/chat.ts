@@ -263,7 +263,5 @@ function joined(view: ChatView, newest: TurnView[], older: string): Pick<ChatVie
     if (!old) return turn;
     return ended(old) && ended(turn) ? old : { ...turn, key: old.key };
   });
-  return met
-    ? { turns: [...before, ...fresh, ...unsent], older: view.older }
-    : { turns: [...fresh, ...unsent], older };
+  return met ? { turns: [...before, ...fresh, ...unsent], older: view.older } : { turns: [...fresh, ...unsent], older };
 }

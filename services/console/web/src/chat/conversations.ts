@@ -32,7 +32,11 @@ export class Conversations {
       const fresh = page.conversations ?? [];
       const oldest = fresh.at(-1);
       const kept = page.nextPageToken && oldest ? rows.filter((row) => row.name < oldest.name) : [];
-      this.view.set({ rows: merged(kept, fresh), loaded: true, next: loaded && kept.length ? next : (page.nextPageToken ?? "") });
+      this.view.set({
+        rows: merged(kept, fresh),
+        loaded: true,
+        next: loaded && kept.length ? next : (page.nextPageToken ?? ""),
+      });
     });
     this.planLook();
   }

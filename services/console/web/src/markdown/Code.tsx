@@ -39,7 +39,10 @@ function useColour(language: string): Colour | undefined {
     let here = true;
     if (language) {
       const loaded = import("./languages");
-      loaded.then(({ coloured }) => here && setColour(() => coloured), () => undefined);
+      loaded.then(
+        ({ coloured }) => here && setColour(() => coloured),
+        () => undefined,
+      );
     }
     return () => {
       here = false;

@@ -12,11 +12,23 @@ export function Inline({ tokens }: { tokens: Token[] | undefined }): ReactNode {
 function One({ token }: { token: Token }): ReactNode {
   switch (token.type) {
     case "strong":
-      return <strong><Inline tokens={token.tokens} /></strong>; // prettier-ignore
+      return (
+        <strong>
+          <Inline tokens={token.tokens} />
+        </strong>
+      );
     case "em":
-      return <em><Inline tokens={token.tokens} /></em>; // prettier-ignore
+      return (
+        <em>
+          <Inline tokens={token.tokens} />
+        </em>
+      );
     case "del":
-      return <del><Inline tokens={token.tokens} /></del>; // prettier-ignore
+      return (
+        <del>
+          <Inline tokens={token.tokens} />
+        </del>
+      );
     case "codespan":
       return <code>{(token as Tokens.Codespan).text}</code>;
     case "br":

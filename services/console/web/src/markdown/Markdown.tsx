@@ -37,11 +37,19 @@ const Block = memo(
       case "heading":
         return <Heading token={token as Tokens.Heading} />;
       case "paragraph":
-        return <p><Inline tokens={token.tokens} /></p>; // prettier-ignore
+        return (
+          <p>
+            <Inline tokens={token.tokens} />
+          </p>
+        );
       case "code":
         return <Code code={token.text as string} language={languageOf(token as Tokens.Code)} growing={growing} />;
       case "blockquote":
-        return <blockquote><Nested tokens={token.tokens} /></blockquote>; // prettier-ignore
+        return (
+          <blockquote>
+            <Nested tokens={token.tokens} />
+          </blockquote>
+        );
       case "list":
         return <List token={token as Tokens.List} />;
       case "table":
@@ -94,7 +102,9 @@ function Table({ token }: { token: Tokens.Table }): ReactNode {
         <thead>
           <tr>
             {token.header.map((cell, i) => (
-              <th key={i} className={side(i)}><Inline tokens={cell.tokens} /></th>
+              <th key={i} className={side(i)}>
+                <Inline tokens={cell.tokens} />
+              </th>
             ))}
           </tr>
         </thead>
@@ -102,7 +112,9 @@ function Table({ token }: { token: Tokens.Table }): ReactNode {
           {token.rows.map((row, n) => (
             <tr key={n}>
               {row.map((cell, i) => (
-                <td key={i} className={side(i)}><Inline tokens={cell.tokens} /></td>
+                <td key={i} className={side(i)}>
+                  <Inline tokens={cell.tokens} />
+                </td>
               ))}
             </tr>
           ))}

@@ -22,9 +22,26 @@ import type { Root } from "hast";
 import { createLowlight } from "lowlight";
 
 const lowlight = createLowlight({
-  bash, c, cpp, css, diff, dockerfile, go, ini, java, javascript, json, markdown, protobuf, python, rust, sql,
-  typescript, xml, yaml,
-}); // prettier-ignore
+  bash,
+  c,
+  cpp,
+  css,
+  diff,
+  dockerfile,
+  go,
+  ini,
+  java,
+  javascript,
+  json,
+  markdown,
+  protobuf,
+  python,
+  rust,
+  sql,
+  typescript,
+  xml,
+  yaml,
+});
 
 /** The code as a tree of classed spans; undefined for a language that is not in the list. */
 export function coloured(code: string, language: string): Root | undefined {

@@ -34,7 +34,8 @@ interface TokenAnswer {
 
 export async function discover(): Promise<Discovery> {
   const answer = await reach("/oidc/.well-known/openid-configuration");
-  if (!answer.ok) throw new Refusal("ROOM_UNAVAILABLE", "The sign-in service does not answer.", { status: answer.status });
+  if (!answer.ok)
+    throw new Refusal("ROOM_UNAVAILABLE", "The sign-in service does not answer.", { status: answer.status });
   return (await answer.json()) as Discovery;
 }
 
@@ -82,7 +83,8 @@ async function grant(discovery: Discovery, fields: Record<string, string>): Prom
   const body = new URLSearchParams({ client_id: CLIENT_ID, ...fields });
   const answer = await reach(here(discovery.token_endpoint), { method: "POST", body });
   if (answer.status === 400 || answer.status === 401) throw signedOut();
-  if (!answer.ok) throw new Refusal("ROOM_UNAVAILABLE", "The sign-in service does not answer.", { status: answer.status });
+  if (!answer.ok)
+    throw new Refusal("ROOM_UNAVAILABLE", "The sign-in service does not answer.", { status: answer.status });
   const tokens = (await answer.json()) as TokenAnswer;
   const lifeMs = (tokens.expires_in ?? 300) * 1000;
   return {

@@ -18,7 +18,12 @@ interface Claims {
 export function personOf(accessToken: string): Person {
   const claims = claimsOf(accessToken);
   const subject = claims.sub ?? "someone";
-  return { subject, name: claims.name ?? subject.split("@")[0] ?? subject, tenant: claims.tenant ?? "", roles: claims.roles ?? [] };
+  return {
+    subject,
+    name: claims.name ?? subject.split("@")[0] ?? subject,
+    tenant: claims.tenant ?? "",
+    roles: claims.roles ?? [],
+  };
 }
 
 function claimsOf(token: string): Claims {

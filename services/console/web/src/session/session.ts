@@ -123,7 +123,8 @@ export class Session {
     sessionStorage.removeItem(LEFT);
     this.planRenewal(tokens);
     if (before.is === "expired" && before.person.subject !== person.subject) return location.reload();
-    if (before.is !== "signed-in" || before.person.subject !== person.subject) this.view.set({ is: "signed-in", person });
+    if (before.is !== "signed-in" || before.person.subject !== person.subject)
+      this.view.set({ is: "signed-in", person });
   }
 
   private planRenewal(tokens: Tokens): void {

@@ -34,9 +34,18 @@ export type Taken = "applied" | "duplicate" | "heartbeat" | "gap";
 
 export function asked(requestId: string, question: string, tier: Tier, now: string, conversation?: string): TurnView {
   return {
-    key: requestId, question, tier, phase: "asking", answer: "", checkpoint: "", sequence: 0, costMicrousd: 0,
-    firstTokenMs: 0, askedAt: now, ...(conversation && { conversation }),
-  }; // prettier-ignore
+    key: requestId,
+    question,
+    tier,
+    phase: "asking",
+    answer: "",
+    checkpoint: "",
+    sequence: 0,
+    costMicrousd: 0,
+    firstTokenMs: 0,
+    askedAt: now,
+    ...(conversation && { conversation }),
+  };
 }
 
 /** A turn as the list tells it. A running one begins before its first event, to be watched from there. */
@@ -110,8 +119,7 @@ const PHASES: Record<string, Phase> = {
 };
 
 function changes(turn: TurnView, event: ChatEvent, now: string): Partial<TurnView> {
-  if (event.accepted)
-    return { name: event.accepted.turn, conversation: event.accepted.conversation, phase: "running" };
+  if (event.accepted) return { name: event.accepted.turn, conversation: event.accepted.conversation, phase: "running" };
   if (event.decision) return { decision: event.decision };
   if (event.text) return { answer: turn.answer + (event.text.delta ?? "") };
   if (event.error) return { failure: event.error, phase: "failed", checkpoint: "", endedAt: now };

@@ -15,7 +15,9 @@ export function App({ session }: { session: Session }): ReactNode {
     case "signed-out":
       return <Landing note={view.note} signIn={() => session.signIn()} />;
     default:
-      return <Inside key={view.person.subject} session={session} person={view.person} expired={view.is === "expired"} />;
+      return (
+        <Inside key={view.person.subject} session={session} person={view.person} expired={view.is === "expired"} />
+      );
   }
 }
 
@@ -35,5 +37,7 @@ function Inside({ session, person, expired }: InsideProps): ReactNode {
   }, [session]);
   if (!house) return null;
   const signIn = (): void => void session.signIn().catch(() => undefined);
-  return <Rooms house={house} person={person} expired={expired} signIn={signIn} signOut={() => void session.signOut()} />;
+  return (
+    <Rooms house={house} person={person} expired={expired} signIn={signIn} signOut={() => void session.signOut()} />
+  );
 }

@@ -25,10 +25,13 @@ export function ChatPane({ house: { chat, route }, person, newChat, signIn }: Ch
   const [tier, setTier] = useState<Tier>(rememberedTier);
   const running = view.turns.some((turn) => !ended(turn));
 
-  const write = useCallback((next: string) => {
-    setText(next);
-    keepDraft(route.conversation.get(), next);
-  }, [route]); // prettier-ignore
+  const write = useCallback(
+    (next: string) => {
+      setText(next);
+      keepDraft(route.conversation.get(), next);
+    },
+    [route],
+  );
   const ask = useCallback((question: string) => chat.send(question, rememberedTier()), [chat]);
   const send = (): void => {
     const question = text;
@@ -43,18 +46,22 @@ export function ChatPane({ house: { chat, route }, person, newChat, signIn }: Ch
     rememberTier(next);
     setTier(next);
   };
-  const act = useCallback((deed: Deed, turn: TurnView) => {
-    if (deed === "retry") chat.retry(turn, turn.failure?.reason === "MODEL_UNAVAILABLE" ? rememberedTier() : turn.tier);
-    if (deed === "sign-in") signIn();
-    if (deed === "new-chat") newChat();
-    if (deed === "stop-running") void chat.stopAndRetry(turn);
-    if (deed === "edit" || deed === "go-to-running") {
-      chat.forget(turn);
-      write(turn.question);
-      field.current?.focus();
-    }
-    if (deed === "go-to-running") void chat.refresh();
-  }, [chat, signIn, newChat, write]); // prettier-ignore
+  const act = useCallback(
+    (deed: Deed, turn: TurnView) => {
+      if (deed === "retry")
+        chat.retry(turn, turn.failure?.reason === "MODEL_UNAVAILABLE" ? rememberedTier() : turn.tier);
+      if (deed === "sign-in") signIn();
+      if (deed === "new-chat") newChat();
+      if (deed === "stop-running") void chat.stopAndRetry(turn);
+      if (deed === "edit" || deed === "go-to-running") {
+        chat.forget(turn);
+        write(turn.question);
+        field.current?.focus();
+      }
+      if (deed === "go-to-running") void chat.refresh();
+    },
+    [chat, signIn, newChat, write],
+  );
 
   useEffect(() => {
     setText(draftOf(conversation));
@@ -103,12 +110,16 @@ function useEscape(running: boolean, stop: () => Promise<void>): void {
   }, [running, stop]);
 }
 
-/** Tells people who listen how the newest turn goes: not each word, but that it began, and all of it at the end. */
+/** Tells people who listen how the newest turn goes: that it began and that it ended, not each word. */
 function Announcer({ turn }: { turn: TurnView | undefined }): ReactNode {
   const here = useRef<string>(undefined);
   if (turn && !ended(turn)) here.current = turn.key;
   const said = turn && here.current === turn.key ? sentence(turn) : "";
-  return <div className="visually-hidden" role="status" aria-live="polite" data-testid="announcer">{said}</div>; // prettier-ignore
+  return (
+    <div className="visually-hidden" role="status" aria-live="polite" data-testid="announcer">
+      {said}
+    </div>
+  );
 }
 
 function sentence(turn: TurnView): string {
@@ -117,7 +128,7 @@ function sentence(turn: TurnView): string {
     case "running":
       return "Answering.";
     case "done":
-      return `Answered: ${turn.answer}`;
+      return "The answer is complete.";
     case "cancelled":
       return "Stopped.";
     case "failed":

@@ -19,7 +19,17 @@ interface ComposerProps {
   stop: () => void;
 }
 
-export function Composer({ field, text, write, tier, choose, running, stopping, send, stop }: ComposerProps): ReactNode {
+export function Composer({
+  field,
+  text,
+  write,
+  tier,
+  choose,
+  running,
+  stopping,
+  send,
+  stop,
+}: ComposerProps): ReactNode {
   const bytes = text.length * 3 > LIMIT_BYTES ? new TextEncoder().encode(text).length : 0;
   const tooLong = bytes > LIMIT_BYTES;
   const ready = !running && !tooLong && text.trim() !== "";
@@ -49,14 +59,35 @@ export function Composer({ field, text, write, tier, choose, running, stopping, 
       />
       <div className="composer-foot">
         <TierPicker tier={tier} choose={choose} />
-        {tooLong && <span className="too-long" role="status">{Math.ceil(bytes / 1024)} of 128 KiB</span>}
+        {tooLong && (
+          <span className="too-long" role="status">
+            {Math.ceil(bytes / 1024)} of 128 KiB
+          </span>
+        )}
         {/* Two buttons, not one that changes: a click on "stop" must not end as one on "send". */}
         {running ? (
-          <button key="stop" type="button" className="send stop" onClick={stop} disabled={stopping} aria-label="Stop" title="Stop (Esc)" data-testid="stop">
+          <button
+            key="stop"
+            type="button"
+            className="send stop"
+            onClick={stop}
+            disabled={stopping}
+            aria-label="Stop"
+            title="Stop (Esc)"
+            data-testid="stop"
+          >
             <i />
           </button>
         ) : (
-          <button key="send" type="submit" className="send" disabled={!ready} aria-label="Send" title="Send (Enter)" data-testid="send">
+          <button
+            key="send"
+            type="submit"
+            className="send"
+            disabled={!ready}
+            aria-label="Send"
+            title="Send (Enter)"
+            data-testid="send"
+          >
             <Icon name="up" />
           </button>
         )}

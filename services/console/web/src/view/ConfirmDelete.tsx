@@ -17,8 +17,12 @@ export function ConfirmDelete({ conversation, confirm, close }: ConfirmProps): R
       <h2 id="delete-title">Delete this conversation?</h2>
       <p>“{titleOf(conversation)}” and all its answers will be gone for good.</p>
       <form method="dialog">
-        <button className="soft" autoFocus>Keep it</button>
-        <button type="button" className="danger" onClick={confirm} data-testid="confirm">Delete</button>
+        <button className="soft" autoFocus>
+          Keep it
+        </button>
+        <button type="button" className="danger" onClick={confirm} data-testid="confirm">
+          Delete
+        </button>
       </form>
     </dialog>
   );

@@ -23,16 +23,31 @@ export function ConversationList({ view, current, more, reload, rename, remove }
           <h2>{name}</h2>
           <ul>
             {members.map((row) => (
-              <ConversationRow key={row.name} conversation={row} current={row.name === current} rename={rename} remove={remove} />
+              <ConversationRow
+                key={row.name}
+                conversation={row}
+                current={row.name === current}
+                rename={rename}
+                remove={remove}
+              />
             ))}
           </ul>
         </section>
       ))}
       {loaded && rows.length === 0 && <p className="hint">Your conversations will stand here.</p>}
-      {!loaded && !refusal && <div className="skeleton"><i /><i /><i /></div>}
+      {!loaded && !refusal && (
+        <div className="skeleton">
+          <i />
+          <i />
+          <i />
+        </div>
+      )}
       {refusal && !loaded && (
         <p className="hint">
-          The list could not be read. <button type="button" className="link" onClick={reload}>Try again</button>
+          The list could not be read.{" "}
+          <button type="button" className="link" onClick={reload}>
+            Try again
+          </button>
         </p>
       )}
       {next && (

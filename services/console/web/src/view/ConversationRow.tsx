@@ -23,7 +23,12 @@ export function ConversationRow({ conversation, current, rename, remove }: RowPr
     if (next.trim() && next.trim() !== title) rename(conversation, next.trim());
     requestAnimationFrame(() => link.current?.focus());
   };
-  if (editing) return <li><TitleField title={title} close={close} /></li>; // prettier-ignore
+  if (editing)
+    return (
+      <li>
+        <TitleField title={title} close={close} />
+      </li>
+    );
   return (
     <li className={current ? "row current" : "row"} data-testid="conversation">
       <a
@@ -36,10 +41,24 @@ export function ConversationRow({ conversation, current, rename, remove }: RowPr
         {conversation.runningTurn && <i className="beat" role="img" aria-label="Being answered" />}
         <span>{title}</span>
       </a>
-      <button type="button" className="quiet icon-only" onClick={() => setEditing(true)} aria-label={`Rename “${title}”`} title="Rename" data-testid="rename">
+      <button
+        type="button"
+        className="quiet icon-only"
+        onClick={() => setEditing(true)}
+        aria-label={`Rename “${title}”`}
+        title="Rename"
+        data-testid="rename"
+      >
         <Icon name="pen" />
       </button>
-      <button type="button" className="quiet icon-only" onClick={() => remove(conversation)} aria-label={`Delete “${title}”`} title="Delete" data-testid="delete">
+      <button
+        type="button"
+        className="quiet icon-only"
+        onClick={() => remove(conversation)}
+        aria-label={`Delete “${title}”`}
+        title="Delete"
+        data-testid="delete"
+      >
         <Icon name="bin" />
       </button>
     </li>

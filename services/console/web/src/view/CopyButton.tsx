@@ -9,9 +9,19 @@ export function CopyButton({ text, label }: { text: string; label: string }): Re
     const timer = setTimeout(() => setCopied(false), 1_600);
     return () => clearTimeout(timer);
   }, [copied]);
-  const copy = (): void => void navigator.clipboard?.writeText(text).then(() => setCopied(true), () => undefined);
+  const copy = (): void =>
+    void navigator.clipboard?.writeText(text).then(
+      () => setCopied(true),
+      () => undefined,
+    );
   return (
-    <button type="button" className="quiet icon-only" onClick={copy} aria-label={copied ? "Copied" : label} title={label}>
+    <button
+      type="button"
+      className="quiet icon-only"
+      onClick={copy}
+      aria-label={copied ? "Copied" : label}
+      title={label}
+    >
       <Icon name={copied ? "check" : "copy"} />
     </button>
   );

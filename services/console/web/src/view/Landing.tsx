@@ -25,7 +25,11 @@ export function Landing({ note, signIn }: LandingProps): ReactNode {
       <button type="button" className="primary" onClick={go} disabled={leaving} data-testid="sign-in">
         Sign in
       </button>
-      {said && <p className="note" role="alert">{said}</p>}
+      {said && (
+        <p className="note" role="alert">
+          {said}
+        </p>
+      )}
     </main>
   );
 }

@@ -23,7 +23,12 @@ export function Problem({ failure, deeds }: ProblemProps): ReactNode {
   const words = wordsFor(failure);
   const offered = words.deeds.filter((deed) => deeds[deed]);
   return (
-    <div className={words.mild ? "problem mild" : "problem"} role="alert" data-testid="problem" data-reason={failure.reason}>
+    <div
+      className={words.mild ? "problem mild" : "problem"}
+      role="alert"
+      data-testid="problem"
+      data-reason={failure.reason}
+    >
       <Icon name="warning" />
       <div>
         <strong>{words.title}</strong>
@@ -31,7 +36,13 @@ export function Problem({ failure, deeds }: ProblemProps): ReactNode {
         {offered.length > 0 && (
           <div className="deeds">
             {offered.map((deed, i) => (
-              <button key={deed} type="button" className={i === 0 ? "soft" : "quiet"} onClick={deeds[deed]} data-testid={deed}>
+              <button
+                key={deed}
+                type="button"
+                className={i === 0 ? "soft" : "quiet"}
+                onClick={deeds[deed]}
+                data-testid={deed}
+              >
                 {LABELS[deed]}
               </button>
             ))}

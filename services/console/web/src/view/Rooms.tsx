@@ -45,7 +45,9 @@ export function Rooms({ house, person, expired, signIn, signOut }: RoomsProps): 
   const rename = (conversation: Conversation, next: string): void => {
     conversations.rename(conversation, next).catch((error: unknown) => {
       const refusal = asRefusal(error);
-      setNote(refusal.reason === "ETAG_STALE" ? "It was renamed elsewhere meanwhile: that title is shown." : refusal.message);
+      setNote(
+        refusal.reason === "ETAG_STALE" ? "It was renamed elsewhere meanwhile: that title is shown." : refusal.message,
+      );
     });
   };
   const remove = (conversation: Conversation): void => {
@@ -70,33 +72,53 @@ export function Rooms({ house, person, expired, signIn, signOut }: RoomsProps): 
         remove={setDoomed}
         signOut={signOut}
       />
-      {small && drawer && <button type="button" className="veil" aria-label="Close the list" onClick={() => setDrawer(false)} />}
+      {small && drawer && (
+        <button type="button" className="veil" aria-label="Close the list" onClick={() => setDrawer(false)} />
+      )}
       <main inert={small && drawer}>
         <header className="head">
-          <button type="button" className="quiet icon-only only-small" onClick={() => setDrawer(true)} aria-label="Conversations" aria-controls="sidebar" aria-expanded={drawer} data-testid="open-drawer">
+          <button
+            type="button"
+            className="quiet icon-only only-small"
+            onClick={() => setDrawer(true)}
+            aria-label="Conversations"
+            aria-controls="sidebar"
+            aria-expanded={drawer}
+            data-testid="open-drawer"
+          >
             <Icon name="menu" />
           </button>
-          <span className="head-title" data-testid="title">{title}</span>
+          <span className="head-title" data-testid="title">
+            {title}
+          </span>
           <button type="button" className="quiet icon-only only-small" onClick={newChat} aria-label="New chat">
             <Icon name="plus" />
           </button>
         </header>
         {expired && (
           <div className="banner" role="alert" data-testid="expired">
-            <span><strong>Your session has ended.</strong> What you wrote is kept.</span>
-            <button type="button" className="soft" onClick={signIn}>Sign in</button>
+            <span>
+              <strong>Your session has ended.</strong> What you wrote is kept.
+            </span>
+            <button type="button" className="soft" onClick={signIn}>
+              Sign in
+            </button>
           </div>
         )}
         {!expired && <Banner down={down} trouble={trouble} />}
         {note && (
           <div className="banner" role="alert">
             <span>{note}</span>
-            <button type="button" className="soft" onClick={() => setNote("")}>Well</button>
+            <button type="button" className="soft" onClick={() => setNote("")}>
+              Well
+            </button>
           </div>
         )}
         <ChatPane house={house} person={person} newChat={newChat} signIn={signIn} />
       </main>
-      {doomed && <ConfirmDelete conversation={doomed} confirm={() => remove(doomed)} close={() => setDoomed(undefined)} />}
+      {doomed && (
+        <ConfirmDelete conversation={doomed} confirm={() => remove(doomed)} close={() => setDoomed(undefined)} />
+      )}
     </div>
   );
 }

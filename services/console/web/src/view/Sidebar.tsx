@@ -25,12 +25,20 @@ export function Sidebar({ house, person, hidden, newChat, close, rename, remove,
   return (
     <aside className="sidebar" id="sidebar" inert={hidden} data-testid="sidebar">
       <header>
-        <span className="brand"><Mark /> SomaAgent</span>
+        <span className="brand">
+          <Mark /> SomaAgent
+        </span>
         <button type="button" className="quiet icon-only only-small" onClick={close} aria-label="Close the list">
           <Icon name="close" />
         </button>
       </header>
-      <button type="button" className="new-chat" onClick={newChat} title={`New chat (${modifier()}K)`} data-testid="new-chat">
+      <button
+        type="button"
+        className="new-chat"
+        onClick={newChat}
+        title={`New chat (${modifier()}K)`}
+        data-testid="new-chat"
+      >
         <Icon name="plus" /> New chat <kbd>{modifier()}K</kbd>
       </button>
       <ConversationList
@@ -42,13 +50,22 @@ export function Sidebar({ house, person, hidden, newChat, close, rename, remove,
         remove={remove}
       />
       <footer className="person" data-testid="person">
-        <span className="initial" aria-hidden="true">{person.name.slice(0, 1).toUpperCase()}</span>
+        <span className="initial" aria-hidden="true">
+          {person.name.slice(0, 1).toUpperCase()}
+        </span>
         <span className="who">
           <strong title={person.subject}>{person.name}</strong>
           <span>{[person.tenant, ...person.roles].filter((word) => word && word !== person.name).join(" · ")}</span>
         </span>
         <ThemeButton />
-        <button type="button" className="quiet icon-only" onClick={signOut} aria-label="Sign out" title="Sign out" data-testid="sign-out">
+        <button
+          type="button"
+          className="quiet icon-only"
+          onClick={signOut}
+          aria-label="Sign out"
+          title="Sign out"
+          data-testid="sign-out"
+        >
           <Icon name="leave" />
         </button>
       </footer>

@@ -13,7 +13,14 @@ export function ThemeButton(): ReactNode {
     setTheme(next);
   };
   return (
-    <button type="button" className="quiet icon-only" onClick={turn} aria-label={`Theme: ${theme}`} title={`Theme: ${theme}`} data-testid="theme">
+    <button
+      type="button"
+      className="quiet icon-only"
+      onClick={turn}
+      aria-label={`Theme: ${theme}`}
+      title={`Theme: ${theme}`}
+      data-testid="theme"
+    >
       <Icon name={ICONS[theme]} />
     </button>
   );

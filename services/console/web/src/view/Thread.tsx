@@ -45,7 +45,13 @@ export function Thread({ view, person, ask, older, reload, newChat, act }: Threa
         </div>
       </div>
       {!atEnd && !empty && (
-        <button type="button" className="jump" onClick={() => jump(true)} aria-label="Jump to the newest" data-testid="jump">
+        <button
+          type="button"
+          className="jump"
+          onClick={() => jump(true)}
+          aria-label="Jump to the newest"
+          data-testid="jump"
+        >
           <Icon name="down" />
         </button>
       )}

@@ -29,7 +29,9 @@ export const TurnItem = memo(function TurnItem({ turn, act }: TurnItemProps) {
       <h2 className="visually-hidden">Answer</h2>
       <div className={running ? "answer running" : "answer"} data-testid="answer" aria-busy={running}>
         {text ? <Markdown text={text} growing={running} /> : running && <Waiting turn={turn} />}
-        {turn.phase === "cancelled" && <p className="note">{text ? "Stopped here." : "Stopped before the first word."}</p>}
+        {turn.phase === "cancelled" && (
+          <p className="note">{text ? "Stopped here." : "Stopped before the first word."}</p>
+        )}
         {turn.finishReason === "length" && <p className="note">The answer reached the model’s limit and ends here.</p>}
         {turn.finishReason === "content_filter" && <p className="note">The provider’s filter ended the answer here.</p>}
         {turn.failure && <Problem failure={turn.failure} deeds={deedsOf(turn, act)} />}
@@ -73,7 +75,9 @@ function Foot({ turn, text }: { turn: TurnView; text: string }): ReactNode {
         {decision && (
           <span className="figures">
             <span data-testid="tier">{tierName(decision.tier)}</span>
-            {(turn.phase !== "failed" || turn.costMicrousd > 0) && <span data-testid="cost">{dollars(turn.costMicrousd)}</span>}
+            {(turn.phase !== "failed" || turn.costMicrousd > 0) && (
+              <span data-testid="cost">{dollars(turn.costMicrousd)}</span>
+            )}
             {turn.firstTokenMs > 0 && <span>{duration(turn.firstTokenMs)} to the first word</span>}
           </span>
         )}

@@ -4,7 +4,10 @@ import { Mark } from "./icons";
 
 const EXAMPLES = [
   { title: "Explain an idea", question: "Explain what mutual TLS is, as if to a new colleague, in five sentences." },
-  { title: "Compare in a table", question: "Compare TCP, UDP and QUIC in a table: ordering, handshake, where each is used." },
+  {
+    title: "Compare in a table",
+    question: "Compare TCP, UDP and QUIC in a table: ordering, handshake, where each is used.",
+  },
   { title: "Write some code", question: "Write a Python function that merges overlapping intervals, with two tests." },
   { title: "Think it over", question: "What should I check before I move a Postgres database to a new machine?" },
 ];
@@ -13,7 +16,9 @@ export function Welcome({ person, ask }: { person: string; ask: (question: strin
   return (
     <section className="welcome" data-testid="welcome">
       <Mark />
-      <h1>{greeting(new Date().getHours())}, {person.split(" ")[0]}.</h1>
+      <h1>
+        {greeting(new Date().getHours())}, {person.split(" ")[0]}.
+      </h1>
       <p>Ask anything. Under each answer you can see which model gave it, why, and what it cost.</p>
       <ul>
         {EXAMPLES.map(({ title, question }) => (

@@ -25,7 +25,8 @@ function facts(turn: TurnView, decision: Decision): [string, ReactNode][] {
   const { usage } = turn;
   const asked = tierName(decision.requestedTier ?? turn.tier);
   const answered = tierName(decision.tier);
-  const spent = turn.phase === "running" ? `about ${dollars(decision.estimatedCostMicrousd)}` : dollars(turn.costMicrousd);
+  const spent =
+    turn.phase === "running" ? `about ${dollars(decision.estimatedCostMicrousd)}` : dollars(turn.costMicrousd);
   const all: [string, ReactNode][] = [
     ["Model", decision.model],
     ["Provider", decision.provider],
@@ -33,7 +34,11 @@ function facts(turn: TurnView, decision: Decision): [string, ReactNode][] {
     ["Cost", spent],
     ["First token", turn.firstTokenMs ? duration(turn.firstTokenMs) : ""],
     ["Whole answer", turn.endedAt && turn.askedAt ? duration(Date.parse(turn.endedAt) - Date.parse(turn.askedAt)) : ""],
-    ["Tokens", usage && `${count(usage.inputTokens)} in, ${count(usage.outputTokens)} out${usage.estimated ? " (estimated)" : ""}`],
+    [
+      "Tokens",
+      usage &&
+        `${count(usage.inputTokens)} in, ${count(usage.outputTokens)} out${usage.estimated ? " (estimated)" : ""}`,
+    ],
     ["Context window", decision.windowTokens ? `${count(decision.windowTokens)} tokens` : ""],
     ["Prices", decision.prices],
   ];
@@ -54,7 +59,11 @@ function Candidates({ candidates, chosen }: { candidates: Candidate[]; chosen: D
         </thead>
         <tbody>
           {candidates.map((candidate) => (
-            <Row key={`${candidate.provider}/${candidate.model}`} candidate={candidate} chosen={isChosen(candidate, chosen)} />
+            <Row
+              key={`${candidate.provider}/${candidate.model}`}
+              candidate={candidate}
+              chosen={isChosen(candidate, chosen)}
+            />
           ))}
         </tbody>
       </table>

@@ -34,7 +34,10 @@ export function Icon({ name }: { name: IconName }): ReactNode {
 export function Mark(): ReactNode {
   return (
     <svg className="mark" viewBox="0 0 32 32" aria-hidden="true">
-      <path className="cell" d="M16 2.5c8 0 13.5 5.2 13.5 13 0 8.2-5.7 14-13.9 14C7.6 29.5 2.5 24 2.5 16.2 2.5 8.2 8 2.5 16 2.5z" />
+      <path
+        className="cell"
+        d="M16 2.5c8 0 13.5 5.2 13.5 13 0 8.2-5.7 14-13.9 14C7.6 29.5 2.5 24 2.5 16.2 2.5 8.2 8 2.5 16 2.5z"
+      />
       <circle className="nucleus" cx="18.5" cy="14" r="5" />
     </svg>
   );

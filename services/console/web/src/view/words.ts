@@ -15,7 +15,11 @@ export interface Words {
 export function wordsFor({ reason = "", retryable = false }: Failure): Words {
   const known = WORDS[reason];
   if (known) return known;
-  return { title: "Something went wrong", otherwise: "The answer could not be given.", deeds: retryable ? ["retry"] : [] };
+  return {
+    title: "Something went wrong",
+    otherwise: "The answer could not be given.",
+    deeds: retryable ? ["retry"] : [],
+  };
 }
 
 /** Titles of what may pass by itself, for the banner. */
@@ -31,8 +35,18 @@ const WORDS: Record<string, Words> = {
     otherwise: "Another question is being answered here.",
     deeds: ["go-to-running", "stop-running"],
   },
-  MODEL_BUSY: { title: "The model is busy", mild: true, otherwise: "Its queue is full. Try again in a moment.", deeds: ["retry"] },
-  ROOM_BUSY: { title: "The mesh is busy", mild: true, otherwise: "It has as many answers in work as it takes.", deeds: ["retry"] },
+  MODEL_BUSY: {
+    title: "The model is busy",
+    mild: true,
+    otherwise: "Its queue is full. Try again in a moment.",
+    deeds: ["retry"],
+  },
+  ROOM_BUSY: {
+    title: "The mesh is busy",
+    mild: true,
+    otherwise: "It has as many answers in work as it takes.",
+    deeds: ["retry"],
+  },
   MODEL_UNAVAILABLE: {
     title: "No model is open",
     otherwise: "No model of this tier or below can answer now. Try again, or choose another tier.",
@@ -42,7 +56,11 @@ const WORDS: Record<string, Words> = {
   STORE_UNAVAILABLE: { title: "The store is down", otherwise: "Nothing can be written down now.", deeds: ["retry"] },
   DEADLINE_EXCEEDED: { title: "That took too long", otherwise: "The mesh did not answer in time.", deeds: ["retry"] },
   UNREACHABLE: { title: "The mesh cannot be reached", otherwise: "Is it up?", deeds: ["retry"] },
-  PROVIDER_FAILED: { title: "The model could not answer", otherwise: "Its provider refused the call.", deeds: ["retry"] },
+  PROVIDER_FAILED: {
+    title: "The model could not answer",
+    otherwise: "Its provider refused the call.",
+    deeds: ["retry"],
+  },
   PROVIDER_CUT: {
     title: "The answer was cut off",
     otherwise: "The provider hung up. What it wrote is kept.",
@@ -68,5 +86,9 @@ const WORDS: Record<string, Words> = {
   SIGNED_OUT: { title: "Your session has ended", mild: true, otherwise: "Sign in to go on.", deeds: ["sign-in"] },
   TOKEN_REFUSED: { title: "Your session has ended", mild: true, otherwise: "Sign in to go on.", deeds: ["sign-in"] },
   ROLE_REFUSED: { title: "You may not do that", otherwise: "Your role does not include it.", deeds: [] },
-  TENANT_UNKNOWN: { title: "Your tenant is not served here", otherwise: "Sign in with another account.", deeds: ["sign-in"] },
+  TENANT_UNKNOWN: {
+    title: "Your tenant is not served here",
+    otherwise: "Sign in with another account.",
+    deeds: ["sign-in"],
+  },
 };

@@ -1,14 +1,7 @@
 /** Every call of the API that the page makes, one method each. A 401 in mid-use renews the token once and repeats. */
 import { refusalOf, unreachable } from "./refusal";
 import { eventsOf } from "./sse";
-import type {
-  ChatEvent,
-  ChatRequest,
-  Conversation,
-  ListConversationsResponse,
-  ListTurnsResponse,
-  Turn,
-} from "./types";
+import type { ChatEvent, ChatRequest, Conversation, ListConversationsResponse, ListTurnsResponse, Turn } from "./types";
 
 /** Where tokens come from: the present one, or a new one when `refused` was the present one. */
 export interface Bearer {
@@ -39,7 +32,10 @@ export class Client {
   };
 
   turns = (conversation: string, pageToken = ""): Promise<ListTurnsResponse> =>
-    this.json("GET", `/v1/${conversation}/turns?pageSize=30${pageToken && `&pageToken=${encodeURIComponent(pageToken)}`}`);
+    this.json(
+      "GET",
+      `/v1/${conversation}/turns?pageSize=30${pageToken && `&pageToken=${encodeURIComponent(pageToken)}`}`,
+    );
 
   cancel = (turn: string): Promise<Turn> => this.json("POST", `/v1/${turn}:cancel`, {});
 
@@ -62,9 +58,17 @@ export class Client {
     return (await answer.json()) as T;
   }
 
-  private async *stream(method: string, path: string, signal: AbortSignal, body?: unknown): AsyncGenerator<ChatEvent[]> {
+  private async *stream(
+    method: string,
+    path: string,
+    signal: AbortSignal,
+    body?: unknown,
+  ): AsyncGenerator<ChatEvent[]> {
     const opening = new AbortController();
-    const deadline = setTimeout(() => opening.abort(new DOMException("No answer.", "TimeoutError")), OPENING_TIMEOUT_MS);
+    const deadline = setTimeout(
+      () => opening.abort(new DOMException("No answer.", "TimeoutError")),
+      OPENING_TIMEOUT_MS,
+    );
     const request = requestOf(method, body, AbortSignal.any([signal, opening.signal]));
     const answer = await this.authorised(path, request).finally(() => clearTimeout(deadline));
     if (answer.body) yield* eventsOf(answer.body);

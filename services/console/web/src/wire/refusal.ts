@@ -14,7 +14,12 @@ export class Refusal extends Error {
   constructor(
     readonly reason: string,
     message: string,
-    readonly facts: { status?: number; metadata?: Record<string, string>; retryAfterMs?: number; retryable?: boolean } = {},
+    readonly facts: {
+      status?: number;
+      metadata?: Record<string, string>;
+      retryAfterMs?: number;
+      retryable?: boolean;
+    } = {},
   ) {
     super(message);
   }
@@ -37,19 +42,20 @@ export class Refusal extends Error {
   }
 }
 
-export const unreachable = (): Refusal =>
-  new Refusal(UNREACHABLE, "Nothing answers at this address. Is the mesh up?");
+export const unreachable = (): Refusal => new Refusal(UNREACHABLE, "Nothing answers at this address. Is the mesh up?");
 
 export const cut = (): Refusal => new Refusal(CUT, "The stream was cut; what it brought is kept.");
 
-export const signedOut = (): Refusal => new Refusal(SIGNED_OUT, "Sign in again: your question is kept, and asked by itself then.");
+export const signedOut = (): Refusal =>
+  new Refusal(SIGNED_OUT, "Sign in again: your question is kept, and asked by itself then.");
 
 /** The refusal in an answer's body: google.rpc.Status with ErrorInfo, or whatever a proxy put there instead. */
 export function refusalOf(httpStatus: number, body: string): Refusal {
   const status = parsed(body);
   const info = status?.details?.find((detail) => detail["@type"]?.endsWith("google.rpc.ErrorInfo"));
   const retry = status?.details?.find((detail) => detail["@type"]?.endsWith("google.rpc.RetryInfo"));
-  const reason = info?.reason ?? (httpStatus >= 502 ? "ROOM_UNAVAILABLE" : httpStatus === 401 ? "TOKEN_REFUSED" : "UNEXPECTED");
+  const reason =
+    info?.reason ?? (httpStatus >= 502 ? "ROOM_UNAVAILABLE" : httpStatus === 401 ? "TOKEN_REFUSED" : "UNEXPECTED");
   return new Refusal(reason, status?.message || `The mesh answered with status ${httpStatus}.`, {
     status: httpStatus,
     ...(info?.metadata && { metadata: info.metadata }),
