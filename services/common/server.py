@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from pydantic import ValidationError
 
+from services.common.background import alongside
 from services.common.clock import Clock, SystemClock
 from services.common.config import RoomConfig
 from services.common.db import Database, open_database

@@ -1,4 +1,4 @@
-"""Doubles and short ways for tests, imported by tests only. What a double does, tests/doors proves of the real thing."""
+"""Doubles and short ways for tests, imported by tests only. What a double does, tests/doors proves of the real one."""
 
 from __future__ import annotations
 

@@ -136,8 +136,10 @@ def stay(supervisor: subprocess.Popen[bytes]) -> None:
 
 def wait_for_end(home: Path) -> None:
     """Wait for a supervisor that is ending to be gone."""
+    from services.local import leftovers
+
     deadline = time.monotonic() + END_S
-    while is_supervised(home) and time.monotonic() < deadline:
+    while (is_supervised(home) or leftovers.read(home / "run")) and time.monotonic() < deadline:
         time.sleep(0.02)
 
 
