@@ -7,8 +7,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol, TypeAlias
 
 import grpc
@@ -59,57 +58,84 @@ class Guard:
         person = None if rule.public else await self.verifier.caller(bearer(token), rule.token_grace_s)
         return Call(rule.method, rule.action, workload, traceparent, person)
 
-    @asynccontextmanager
-    async def admitted(self, rule: Rule, request: object, context: Context) -> AsyncIterator[None]:
-        """The handler runs inside; a Refusal becomes the call's status, anything unforeseen UNEXPECTED."""
-        started, code, call = time.perf_counter(), "OK", None
-        self.sight.rpcs_running.labels(rule.method).inc()
-        try:
-            call = await self.identify(rule, context)
-            if call.person:
-                rule.check_roles(call.person)
-            if request is MALFORMED:
-                raise Invalid("REQUEST_MALFORMED", "The bytes are not the message that this method takes.")
-            if isinstance(request, Message):
-                validation.check(request)
-            with self.sight.span(rule.method, call.traceparent) as traceparent:
-                reset = current.set(replace(call, traceparent=traceparent))
-                try:
-                    yield
-                finally:
-                    current.reset(reset)
-        except Refusal as refusal:
-            code = STATUS[refusal.code].name
-            await self.audit(call, rule, refusal)
-            await abort(context, refusal)
-        except TimeoutError:
-            code = "DEADLINE_EXCEEDED"
-            await abort(context, TooLate("DEADLINE_EXCEEDED", f"{rule.method} took too long. Try again."))
-        except (asyncio.CancelledError, GeneratorExit):
-            code = "CANCELLED"
-            raise
-        except aio.AbortError:
-            code = "ABORTED"
-            raise
-        except Exception as fault:
-            code = "INTERNAL"
-            trace = call.trace if call else ""
-            log().error("unexpected", method=rule.method, trace=trace, exc_info=fault)
-            message = f"This is a fault of ours. Report it with the trace {trace or 'of the log'}."
+    async def answer(self, fault: BaseException, call: Call, context: Context) -> None:
+        """Abort the call with what the fault means. What is nobody's answer, such as a hang-up, is left as it is."""
+        if isinstance(fault, Refusal):
+            await self._audit(fault, call)
+            await abort(context, fault)
+        if isinstance(fault, TimeoutError):
+            await abort(context, TooLate("DEADLINE_EXCEEDED", f"{call.method} took too long. Try again."))
+        if isinstance(fault, Exception) and not isinstance(fault, aio.AbortError):
+            log().error("unexpected", method=call.method, trace=call.trace, exc_info=fault)
+            message = f"This is a fault of ours. Report it with the trace {call.trace or 'of the log'}."
             await abort(context, Unexpected("UNEXPECTED", message))
-        finally:
-            self.sight.rpcs_running.labels(rule.method).dec()
-            self.sight.rpc_seconds.labels(rule.method, code).observe(time.perf_counter() - started)
 
-    async def audit(self, call: Call | None, rule: Rule, refusal: Refusal) -> None:
+    async def _audit(self, refusal: Refusal, call: Call) -> None:
         """Write the refusal of a write down, if it can be done soon: the caller's answer does not wait for long."""
-        if call is None or call.person is None or not rule.action:
+        if call.person is None or not call.action:
             return
         try:
             async with asyncio.timeout(AUDIT_DEADLINE_S):
-                await self.refusals.audit_refusal(call, rule.action, refusal.reason)
+                await self.refusals.audit_refusal(call, call.action, refusal.reason)
         except (Refusal, TimeoutError):
-            log().warning("refusal not audited", method=rule.method, reason=refusal.reason, trace=call.trace)
+            log().warning("refusal not audited", method=call.method, reason=refusal.reason, trace=call.trace)
+
+
+class Method:
+    """One method behind the guard: what is the same for all its calls."""
+
+    __slots__ = ("_seconds", "guard", "rule", "running")
+
+    def __init__(self, guard: Guard, rule: Rule) -> None:
+        self.guard, self.rule = guard, rule
+        self.running = guard.sight.rpcs_running.labels(rule.method)
+        self._seconds: dict[str, Any] = {}
+
+    def ended(self, code: str, took_s: float) -> None:
+        if code not in self._seconds:
+            self._seconds[code] = self.guard.sight.rpc_seconds.labels(self.rule.method, code)
+        self._seconds[code].observe(took_s)
+        self.running.dec()
+
+
+class Admission:
+    """One call: the handler runs inside. A Refusal becomes the call's status, anything unforeseen UNEXPECTED."""
+
+    __slots__ = ("_began", "_call", "_context", "_method", "_request", "_span")
+
+    def __init__(self, method: Method, request: object, context: Context) -> None:
+        self._method, self._request, self._context = method, request, context
+        self._call = Call(method.rule.method, method.rule.action, "", "", None)
+        self._began = time.perf_counter()
+
+    async def __aenter__(self) -> None:
+        self._method.running.inc()
+        try:
+            await self._check(self._method.guard, self._method.rule)
+        except BaseException as fault:
+            await self._close(fault)
+            raise
+        call = self._call
+        self._span = self._method.guard.sight.span(call.method, call.traceparent)
+        current.set(Call(call.method, call.action, call.workload, self._span.__enter__(), call.person))
+
+    async def __aexit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: object) -> None:
+        self._span.__exit__(kind, fault, trace)
+        await self._close(fault)
+
+    async def _check(self, guard: Guard, rule: Rule) -> None:
+        self._call = await guard.identify(rule, self._context)
+        if self._call.person:
+            rule.check_roles(self._call.person)
+        if self._request is MALFORMED:
+            raise Invalid("REQUEST_MALFORMED", "The bytes are not the message that this method takes.")
+        if isinstance(self._request, Message):
+            validation.check(self._request)
+
+    async def _close(self, fault: BaseException | None) -> None:
+        self._method.ended(code_of(fault), time.perf_counter() - self._began)
+        if fault is not None:
+            await self._method.guard.answer(fault, self._call, self._context)
 
 
 class GuardInterceptor(aio.ServerInterceptor):
@@ -124,54 +150,65 @@ class GuardInterceptor(aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        method = handler_call_details.method
-        if known := self._guarded.get(method):
+        path = handler_call_details.method
+        if known := self._guarded.get(path):
             return known
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        self._guarded[method] = guarded(self._guard, rule_of(method), handler)
-        return self._guarded[method]
+        self._guarded[path] = guarded(Method(self._guard, rule_of(path)), handler)
+        return self._guarded[path]
 
 
-def guarded(guard: Guard, rule: Rule, handler: Handler) -> Handler:
-    """The handler behind the guard, with bytes that do not parse told to the guard instead of to grpc."""
+def guarded(method: Method, handler: Handler) -> Handler:
+    """The handler behind the guard, with bytes that do not parse told to the guard instead of to gRPC."""
     ways = (forgiving(handler.request_deserializer), handler.response_serializer)
     if handler.request_streaming:
-        return grpc.stream_stream_rpc_method_handler(around_dialogue(guard, rule, handler.stream_stream), *ways)
+        return grpc.stream_stream_rpc_method_handler(around_dialogue(method, handler.stream_stream), *ways)
     if handler.response_streaming:
-        return grpc.unary_stream_rpc_method_handler(around_stream(guard, rule, handler.unary_stream), *ways)
-    return grpc.unary_unary_rpc_method_handler(around_unary(guard, rule, handler.unary_unary), *ways)
+        return grpc.unary_stream_rpc_method_handler(around_stream(method, handler.unary_stream), *ways)
+    return grpc.unary_unary_rpc_method_handler(around_unary(method, handler.unary_unary), *ways)
 
 
-def around_unary(guard: Guard, rule: Rule, answer: Any) -> Any:
+def around_unary(method: Method, answer: Any) -> Any:
     async def unary(request: Any, context: Context) -> Any:
-        async with guard.admitted(rule, request, context), asyncio.timeout(UNARY_DEADLINE_S):
+        async with Admission(method, request, context), asyncio.timeout(UNARY_DEADLINE_S):
             return await answer(request, context)
 
     return unary
 
 
-def around_stream(guard: Guard, rule: Rule, answer: Any) -> Any:
+def around_stream(method: Method, answer: Any) -> Any:
     async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-        async with guard.admitted(rule, request, context):
+        async with Admission(method, request, context):
             async for message in answer(request, context):
                 yield message
 
     async def written(request: Any, context: Context) -> None:
-        async with guard.admitted(rule, request, context):
+        async with Admission(method, request, context):
             await answer(request, context)
 
     return stream if inspect.isasyncgenfunction(answer) else written
 
 
-def around_dialogue(guard: Guard, rule: Rule, answer: Any) -> Any:
+def around_dialogue(method: Method, answer: Any) -> Any:
     async def dialogue(requests: Any, context: Context) -> AsyncIterator[Any]:
-        async with guard.admitted(rule, None, context):
+        async with Admission(method, None, context):
             async for message in answer(requests, context):
                 yield message
 
     return dialogue
+
+
+def code_of(fault: BaseException | None) -> str:
+    """The name of the status that a call ends with, for the metrics."""
+    if fault is None:
+        return "OK"
+    if isinstance(fault, Refusal):
+        return STATUS[fault.code].name
+    if isinstance(fault, TimeoutError):
+        return "DEADLINE_EXCEEDED"
+    return "INTERNAL" if isinstance(fault, Exception) else "CANCELLED"
 
 
 def forgiving(deserializer: Any) -> Any:

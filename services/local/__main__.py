@@ -69,7 +69,7 @@ def logs(
     part: Annotated[str | None, typer.Argument(help="One part, such as agent. All of them without.")] = None,
     data: Data = HOME,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", help="How many to begin with.", min=0)] = 40,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="How many of each part to begin with.", min=0)] = 20,
 ) -> None:
     """Show what the parts wrote."""
     from services.local.commands import logs

@@ -84,6 +84,7 @@ def open_stack(home: Path, edge_port: int | None, mode: Mode) -> Stack:
     try:
         for folder in (home, *(home / name for name in FOLDERS)):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_sockets(home)
         if shutil.disk_usage(home).free < LEAST_FREE_BYTES:
             raise Fault(f"The disk that holds {home} is full. Free some space, or choose another folder with --data.")
         check_version(home)
@@ -136,17 +137,28 @@ def choose_ports(old: Mapping[str, object], edge_port: int | None) -> dict[str, 
 
 
 def sockets_of(home: Path) -> Path:
-    """A folder for unix sockets, for us alone. A deep home has it in the system's folder for such things."""
+    """The folder for unix sockets. A deep home has one of its own among the system's folders for such things."""
     near = home / "run"
     if len(os.fsencode(near)) + len("/supervisor.sock") <= SOCKET_BYTES:
         return near
     name = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
-    far = Path(tempfile.gettempdir()) / f"soma-{os.getuid()}-{name}"
-    far.mkdir(mode=0o700, exist_ok=True)
-    status = far.lstat()
+    return Path(tempfile.gettempdir()) / f"soma-{os.getuid()}-{name}"
+
+
+def make_sockets(home: Path) -> None:
+    """Make that folder for us alone. Fault when someone else was there first."""
+    folder = sockets_of(home)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
     if status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise Fault(f"{far} belongs to someone else. Choose a folder with a shorter path with --data.")
-    return far
+        raise Fault(f"{folder} belongs to someone else. Choose a folder with a shorter path with --data.")
+
+
+def drop_sockets(home: Path) -> None:
+    """Leave nothing among the system's folders."""
+    if sockets_of(home) != home / "run":
+        with contextlib.suppress(OSError):
+            sockets_of(home).rmdir()
 
 
 def control_socket_of(home: Path) -> Path:

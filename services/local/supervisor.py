@@ -24,7 +24,7 @@ from services.local.fault import Fault, of_disk
 from services.local.journal import Journal
 from services.local.logs import cut_large
 from services.local.mesh import Mesh
-from services.local.stack import Stack, held, open_stack
+from services.local.stack import Stack, drop_sockets, held, open_stack
 
 HELD = 3
 """The exit code of a second supervisor of one folder."""
@@ -65,6 +65,7 @@ async def supervise(home: Path, edge_port: int | None, mode: Mode, attached: boo
             mesh.fail(str(fault))
         except OSError as error:
             mesh.fail(str(of_disk(error, home)))
+    drop_sockets(home)
 
 
 async def prepare_stores(stack: Stack) -> None:

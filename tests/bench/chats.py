@@ -106,7 +106,7 @@ def figures(name: str, run: Run, straight: Run) -> list[Figure]:
         Figure(f"{name}: p50", statistics.median(run.whole_ms), "ms", note=whole),
         Figure(f"{name}: p50 to the first text", statistics.median(run.first_ms), "ms", note=first),
         Figure(f"{name}: CPU each", sum(each.values()), "ms", note=where),
-        Figure(f"{name}: rate / straight from the provider", run.rate / straight.rate, note=f"{straight.rate:,.0f}/s"),
+        Figure(f"{name}: rate / provider alone", run.rate / straight.rate, note=f"{straight.rate:,.0f}/s"),
     ]
 
 

@@ -40,7 +40,7 @@ def test_an_answer_that_breaks_off_keeps_its_words(member: Visitor) -> None:
 
 
 def test_a_question_that_is_too_long_cannot_be_sent(member: Visitor) -> None:
-    member.see("question-field").fill("x" * (128 * 1024 + 1))
+    member.see("question-field").fill("word " * (128 * 1024 // 5 + 1))
 
     expect(member.see("composer")).to_contain_text("of 128 KiB")
     expect(member.see("send")).to_be_disabled()
@@ -79,9 +79,8 @@ def test_a_router_that_is_down_is_said_and_the_next_try_is_answered(member: Visi
         turn = member.ask("who decides?")
         turn.ends("failed")
         expect(turn.see("problem")).to_contain_text("A part of the mesh is down")
-        expect(member.see("banner")).to_be_visible()
+        expect(turn.see("problem")).to_contain_text("router")
 
-    expect(member.see("banner")).to_have_count(0)
     turn.see("retry").click()
     member.turn(1).is_answered("You said: who decides?")
 

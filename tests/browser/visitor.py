@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, Request, Response, expect
+from playwright.sync_api import BrowserContext, ConsoleMessage, Dialog, Error, Locator, Page, Request, Response, expect
 
 READY_MS = 15_000
 """Within which whatever is waited for must be seen."""
@@ -29,7 +29,8 @@ class Noise:
         page.on("response", self._answered)
         page.on("requestfailed", self._broke)
         page.on("console", self._spoke)
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("pageerror", self._threw)
+        page.on("dialog", self._opened)
 
     def sent(self, method: str, end: str) -> list[Request]:
         """The requests to a path that ends so."""
@@ -46,6 +47,13 @@ class Noise:
         let_go = request.failure == "net::ERR_ABORTED" and request.url.partition("?")[0].endswith((":stream", ":watch"))
         if not let_go:
             self.broken.append(f"{request.url} {request.failure}")
+
+    def _threw(self, error: Error) -> None:
+        self.complaints.append(str(error))
+
+    def _opened(self, dialog: Dialog) -> None:
+        self.complaints.append(f"A dialog: {dialog.message}")
+        dialog.dismiss()
 
     def _spoke(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
@@ -70,13 +78,13 @@ class Visitor:
     def another_tab(self) -> Visitor:
         """Of the same browser: signed in by the tab that is there."""
         tab = Visitor.arrive(self.page.context, self.url)
-        expect(tab.see("person")).to_be_visible()
+        expect(tab.see("composer")).to_be_visible()
         return tab
 
     def sign_in(self, account: str = "member@acme") -> Visitor:
         self.see("sign-in").click()
         self.page.locator(f'button[value="{account}"]').click()
-        expect(self.see("person")).to_be_visible()
+        expect(self.see("composer")).to_be_visible()
         return self
 
     def see(self, handle: str) -> Locator:

@@ -153,14 +153,18 @@ def test_a_folder_deeper_than_a_socket_can_be_works(tmp_path: Path) -> None:
         mesh.down()
 
 
+def serves_by_hand(mesh: Mesh, part: str) -> bool:
+    now = mesh.status()["parts"][part]
+    return bool(now["state"] == "by hand" and now["health"] == "well")
+
+
 def test_a_part_by_hand_speaks_to_its_caller_and_is_managed_again_afterwards(scripted_mesh: Mesh) -> None:
     managed = scripted_mesh.status()["parts"]["router"]["pid"]
     by_hand = subprocess.Popen(
         scripted_mesh.command("run", "router"), env=scripted_mesh.surroundings(), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    wait_until(lambda: scripted_mesh.status()["parts"]["router"]["health"] == "well" and
-               scripted_mesh.status()["parts"]["router"]["state"] == "by hand", what="router runs by hand")  # fmt: skip
+    wait_until(lambda: serves_by_hand(scripted_mesh, "router"), what="router serves by hand")
     assert scripted_mesh.status()["parts"]["router"]["pid"] != managed
     by_hand.send_signal(signal.SIGTERM)
     out, error = by_hand.communicate(timeout=20)

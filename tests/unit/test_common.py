@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from services.agent import told
-from services.common import audit, pages, telemetry
+from services.common import audit, pages, spans
 from services.common.access import rule_of
 from services.common.call import NOBODY
 from services.common.caller import Caller
@@ -82,14 +82,14 @@ def test_a_token_of_no_list_is_refused(token: str) -> None:
 
 @pytest.mark.parametrize("header", ["", "x", "00-0-0-01", "00-" + "0" * 32 + "-" + "1" * 16 + "-01", "a-b-c-d"])
 def test_a_broken_traceparent_is_no_traceparent(header: str) -> None:
-    assert telemetry.parse(header) is None
+    assert spans.parse(header) is None
 
 
 def test_a_traceparent_is_read_and_written_alike() -> None:
     header = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-    trace_id, span_id, sampled = telemetry.parse(header) or (0, 0, False)
+    trace_id, span_id, sampled = spans.parse(header) or (0, 0, False)
 
-    assert telemetry.format_traceparent(trace_id, span_id, sampled=sampled) == header
+    assert spans.format_traceparent(trace_id, span_id, sampled=sampled) == header
 
 
 @pytest.mark.parametrize(

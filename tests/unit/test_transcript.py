@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from services.agent.transcript import Transcript
 from soma.agent.v1.chat_event_pb2 import Accepted, ChatEvent, Done
+from soma.common.v1.model_pb2 import Decision
 
 
 @dataclass
@@ -49,7 +50,7 @@ async def test_other_events_keep_their_place_among_text() -> None:
     feed = SlowFeed()
     transcript, task = await running(feed)
     transcript.say_text("before")
-    transcript.say(ChatEvent(decision={"model": "m"}))
+    transcript.say(ChatEvent(decision=Decision(model="m")))
     transcript.say_text("after")
     feed.open.set()
     await transcript.settled()
@@ -64,7 +65,7 @@ async def test_nobody_sees_an_event_before_it_is_published() -> None:
     transcript = Transcript(feed)
     task = asyncio.create_task(transcript.publish())
     transcript.say_text("seen")
-    follower = asyncio.create_task(anext(transcript.follow(0)))
+    follower = asyncio.ensure_future(anext(transcript.follow(0)))
     await feed.asked.wait()
 
     assert not follower.done()

@@ -13,7 +13,6 @@ from typing import Any
 from services.local.fault import Fault
 from services.local.logs import tail
 
-LINES = 40
 LOOK_S = 0.2
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_cyan", "bright_magenta", "bright_green")
 LEVELS = {"warning": "yellow", "error": "red", "critical": "bold red"}
@@ -32,7 +31,7 @@ def logs(home: Path, part: str | None, follow: bool, lines: int) -> None:
     last: list[tuple[str, str, str]] = []
     for file in files:
         last.extend(timed(file.stem, tail(file, lines)))
-    for _, name, line in sorted(last, key=lambda entry: entry[0])[-lines * (1 if part else 2) :]:
+    for _, name, line in sorted(last, key=lambda entry: entry[0]):
         printer.print(name, line)
     while follow:
         time.sleep(LOOK_S)

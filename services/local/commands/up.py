@@ -32,7 +32,8 @@ def up(home: Path, port: int | None, foreground: bool) -> None:
     if verdict in ("starting", "failed"):
         watch_start(home, began)
         return
-    wait_for_end(home)
+    if verdict == "stopping":
+        wait_for_end(home)
     with starting(home, port, foreground) as supervisor:
         watch_start(home, began)
         if foreground:
