@@ -38,7 +38,8 @@ class Feed:
         fresh = [event.SerializeToString() for event in events[self.published :]]
         try:
             async with asyncio.timeout(PATIENCE_S):
-                await self.cache.append(self.key, self.published + 1, fresh, keep_s=KEEP_S)
+                keep_s = 0 if self.published else KEEP_S
+                await self.cache.append(self.key, self.published + 1, fresh, keep_s=keep_s)
         except (Unavailable, TimeoutError):
             self._rest_until = time.monotonic() + PAUSES_S[min(self._failures, len(PAUSES_S) - 1)]
             self._failures += 1

@@ -24,13 +24,15 @@ class Cache:
 
     redis: Redis
 
-    async def append(self, key: str, first: int, entries: Sequence[bytes], *, keep_s: int) -> None:
-        """Append entries numbered from `first`. Those that are there already stay as they are."""
+    async def append(self, key: str, first: int, entries: Sequence[bytes], *, keep_s: int = 0) -> None:
+        """Append entries numbered from `first`. Those that are there already stay as they are. With `keep_s` the whole
+        is forgotten that many seconds from now."""
         with cache_errors():
             async with self.redis.pipeline(transaction=False) as pipe:
                 for number, entry in enumerate(entries, start=first):
                     pipe.xadd(key, {"e": entry}, id=f"{number}-0")
-                pipe.expire(key, keep_s)
+                if keep_s:
+                    pipe.expire(key, keep_s)
                 for result in await pipe.execute(raise_on_error=False):
                     if isinstance(result, RedisError) and not isinstance(result, ResponseError):
                         raise result
