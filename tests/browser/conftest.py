@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
+from tests.browser.seat import seat
 from tests.browser.visitor import READY_MS, Visit, Visitor
 from tests.system.mesh import Mesh
 
@@ -49,8 +50,8 @@ def visit(browser: Browser, scripted_mesh: Mesh, tmp_path: Path) -> Iterator[Vis
             context = browser.new_context(**{"viewport": SCREEN, **options})
             context.set_default_timeout(READY_MS)
             leaving.callback(context.close)
-            visitor = Visitor.arrive(context, scripted_mesh.url)
-            return visitor.sign_in(account) if account else visitor
+            place = seat(scripted_mesh.port, account) if account else None
+            return Visitor.arrive(context, scripted_mesh.url, place)
 
         yield come
 

@@ -88,15 +88,6 @@ def test_a_connection_lost_in_mid_answer_comes_back_by_itself_and_nothing_is_mis
     assert kept.startswith(words(10))
     turn.is_answered(words(60))
     expect(member.see("banner")).to_have_count(0)
-
-
-def test_an_edge_that_dies_in_mid_answer_loses_no_word(member: Visitor, scripted_mesh: Mesh) -> None:
-    turn = member.ask(SLOWLY)
-    turn.has_begun("word10")
-    scripted_mesh.kill("edge")
-
-    turn.is_answered(words(60))
-    expect(member.see("banner")).to_have_count(0)
     member.ask("and on").is_answered("You said: and on")
 
 
@@ -130,13 +121,13 @@ def test_two_tabs_that_watch_one_turn_see_the_same(member: Visitor) -> None:
 
 def test_seven_tabs_of_one_browser_all_stream_at_once(member: Visitor) -> None:
     tabs = [member, *(member.another_tab() for _ in range(6))]
-    turns = [tab.ask("script:words=120 script:pace=50") for tab in tabs]
+    turns = [tab.ask("script:words=100 script:pace=50") for tab in tabs]
     for turn in turns:
         expect(turn.text).to_contain_text("word4")
 
     assert {turn.phase for turn in turns} == {"running"}, "No tab waits for another one's end."
     for turn in turns:
-        turn.is_answered(words(120))
+        turn.is_answered(words(100))
 
 
 def test_conversations_are_found_again_renamed_and_deleted(member: Visitor) -> None:

@@ -31,7 +31,7 @@ INSTEAD = """(text) => {
     if (!String(address).endsWith(":stream")) return answer;
     const events = (await answer.text()).split("\\n\\n").filter(Boolean).map((line) => JSON.parse(line.slice(6)));
     const pieces = text.match(/[^]{1,24}/g).map((delta) => ({ text: { delta } }));
-    const told = [...events.filter(({ text, done }) => !text && !done), ...pieces, ...events.filter(({ done }) => done)];
+    const told = [...events.filter(({ accepted }) => accepted), ...pieces, events.at(-1)];
     const lines = told.map((event, n) => `data: ${JSON.stringify({ ...event, sequence: n + 1 })}\\n\\n`);
     const pull = async (stream) => {
       await new Promise(requestAnimationFrame);

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,10 +69,16 @@ class Visitor:
     noise: Noise = field(default_factory=Noise)
 
     @classmethod
-    def arrive(cls, context: BrowserContext, url: str) -> Visitor:
+    def arrive(cls, context: BrowserContext, url: str, seat: Mapping[str, str] | None = None) -> Visitor:
+        """Open the page in a new tab. With a seat they are signed in from the first look on."""
         visitor = cls(context.new_page(), url)
+        if seat:
+            visitor.page.goto(f"{url}/oidc/jwks")  # the same origin, and no page
+            visitor.page.evaluate("seat => Object.assign(sessionStorage, seat)", dict(seat))
         visitor.noise.listen(visitor.page)
         visitor.page.goto(f"{url}/")
+        if seat:
+            expect(visitor.see("composer")).to_be_visible()
         return visitor
 
     def another_tab(self) -> Visitor:
@@ -82,6 +88,7 @@ class Visitor:
         return tab
 
     def sign_in(self, account: str = "member@acme") -> Visitor:
+        """By the issuer's page."""
         self.see("sign-in").click()
         self.page.locator(f'button[value="{account}"]').click()
         expect(self.see("composer")).to_be_visible()
