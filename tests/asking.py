@@ -9,7 +9,6 @@ from contextlib import suppress
 from soma.agent.v1 import chat_service_pb2 as wire
 from soma.agent.v1.chat_event_pb2 import ChatEvent
 from soma.agent.v1.conversation_pb2 import Turn
-
 from tests.house import Person
 
 DEADLINE_S = 30.0

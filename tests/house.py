@@ -19,18 +19,17 @@ from typing import Any
 import asyncpg
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from services.common import schema
+from services.common.clock import SystemClock
+from services.local.issuer.key import mint
+from services.local.ports import free_port
+from services.local.workload.authority import Authority, open_authority
 from soma.agent.v1.chat_service_pb2_grpc import ChatServiceStub
 from soma.agent.v1.conversation_service_pb2_grpc import ConversationServiceStub
 from soma.agent.v1.health_service_pb2_grpc import HealthServiceStub
 from soma.router.v1.router_service_pb2_grpc import RouterServiceStub
-
-from services.common import schema
-from services.common.clock import SystemClock
-from services.local.authority import Authority, open_authority
-from services.local.issuer import mint
-from services.local.ports import free_port
-from services.local.postgres import running_postgres
-from services.local.valkey import running_valkey
+from tests.stores import running_postgres, running_valkey
 
 TRUST_DOMAIN = "soma.local"
 ROOMS = ("agent", "router")
@@ -132,7 +131,7 @@ class House:
         await self.until_serving(room)
 
     async def until_serving(self, room: str) -> None:
-        stub = health_pb2_grpc.HealthStub(self.channel(room, "local"))
+        stub: Any = health_pb2_grpc.HealthStub(self.channel(room, "local"))
         async with asyncio.timeout(START_S):
             while True:
                 assert self.rooms[room].returncode is None, (self.folder / f"{room}.log").read_text()[-2000:]

@@ -41,7 +41,7 @@ async def main(config: AgentConfig) -> None:
         router = await doors.enter_async_context(open_channel(ground.identity, config.router, "router"))
         holder = f"{socket.gethostname()}/{os.getpid()}/{new_id()}"
         chat = Chat(Agent(holder, ground.db, cache, RouterServiceStub(router), ground.sight), most=config.turns)
-        await doors.enter_async_context(alongside(Orphans(ground.db, cache).watch(), name="orphans"))
+        await doors.enter_async_context(alongside(Orphans(ground.db, cache, chat.turns).watch(), name="orphans"))
         health = HealthService(ground.db, health_pb2_grpc.HealthStub(router), MODELS)
         services = [
             Served("soma.agent.v1.ChatService", add_ChatServiceServicer_to_server, ChatService(chat)),

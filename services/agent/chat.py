@@ -58,8 +58,10 @@ class Chat:
         if turn:
             check_sequence(after, len(turn.transcript.events))
             async for event in turn.transcript.follow(after):
+                after = event.sequence or after
                 yield event
-            return
+                if event.WhichOneof("event") in LAST:
+                    return
         async for event in self._watch_elsewhere(caller, ids, after):
             yield event
 
@@ -99,7 +101,7 @@ class Chat:
             if await store.conversation(tx, conversation) is None:
                 raise no_conversation(request.parent)
             page, more = await store.turns(tx, conversation, before, size)
-        token = pages.token_after(turn_ids(page[-1].name)[1], request.parent) if more else ""
+        token = pages.token_after(turn_ids(page[-1].name)[1], request.parent) if more and page else ""
         return wire.ListTurnsResponse(turns=page, next_page_token=token)
 
     async def drain(self, grace_s: float) -> None:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from services.agent import store, told
 from services.agent.chat import Chat
-from services.agent.names import conversation_id, conversation_name, no_conversation, turn_ids
+from services.agent.names import conversation_id, conversation_name, no_conversation, turn_ids, turn_name
 from services.common import events, pages
 from services.common.caller import Caller
 from services.common.clock import new_id
@@ -75,9 +75,16 @@ class Conversations:
             return answer.keep(made or lost(conversation))
 
     async def delete(self, caller: Caller, request: wire.DeleteConversationRequest) -> wire.DeleteConversationResponse:
+        """What runs in the conversation is ended first, and what was asked meanwhile, until the call's deadline."""
+        while True:
+            try:
+                return await self._drop(caller, request)
+            except Conflict:
+                await self._stop_turn(caller, conversation_id(request.name))
+
+    async def _drop(self, caller: Caller, request: wire.DeleteConversationRequest) -> wire.DeleteConversationResponse:
+        """Delete, while no question can be asked. Raises Conflict TURN_RUNNING."""
         conversation = conversation_id(request.name)
-        await self._stop_turn(caller, conversation)
-        gone = wire.DeleteConversationResponse()
         async with (
             self.db.tenant(caller) as tx,
             once(tx, request.request_id, request, wire.DeleteConversationResponse) as answer,
@@ -85,13 +92,17 @@ class Conversations:
             tx.about(request.name)
             if answer.known is not None:
                 return answer.known
-            if not await store.drop_conversation(tx, conversation):
+            if await store.locked(tx, conversation) is None:
                 raise no_conversation(request.name)
+            if running := await store.running(tx, conversation):
+                message = "A question of this conversation is still being answered. Cancel it first."
+                raise Conflict("TURN_RUNNING", message, turn=turn_name(conversation, running))
+            await store.drop_conversation(tx, conversation)
             await events.append(tx, told.of_conversation("deleted", conversation))
-            return answer.keep(gone)
+            return answer.keep(wire.DeleteConversationResponse())
 
     async def _stop_turn(self, caller: Caller, conversation: UUID) -> None:
-        """End the turn that runs in the conversation, if there is one: it would write into what is gone."""
+        """End the turn that runs in the conversation, if there is one."""
         async with self.db.upkeep(caller) as tx:
             found = await store.conversation(tx, conversation)
             running = turn_ids(found.running_turn) if found and found.running_turn else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -29,16 +30,27 @@ DIED = Failure(
 class Orphans:
     db: Database
     cache: Cache
+    ours: Collection[UUID] = ()
+    """Turns that run in this room: they hold their leases themselves, however long the room stood still."""
 
     async def watch(self) -> None:
         """Look once a second, until cancelled."""
         while True:
             try:
                 for tenant, turn in await store.expired(self.db):
-                    await self.end(tenant, turn_ids(turn))
+                    await self._try_to_end(tenant, turn)
             except Refusal as refusal:
                 log().warning("cannot look for orphaned turns", reason=refusal.reason)
             await asyncio.sleep(LOOK_S)
+
+    async def _try_to_end(self, tenant: str, turn: str) -> None:
+        """One that cannot be ended does not keep the others from their end."""
+        try:
+            ids = turn_ids(turn)
+            if ids[1] not in self.ours:
+                await self.end(tenant, ids)
+        except Exception as fault:
+            log().error("orphaned turn not ended", turn=turn, exc_info=fault)
 
     async def end(self, tenant: str, ids: tuple[UUID, UUID]) -> None:
         """End one turn as the room itself. Its text is what Postgres kept and what Valkey has beyond it."""
@@ -47,6 +59,7 @@ class Orphans:
             row = await store.take_orphan(tx, ids)
             tx.about(turn_name(*ids))
             if row is None:
+                tx.about_nothing()
                 return
             said = await recall(self.cache, key_of(tenant, ids[1]), Transcript.FromString(row["events"]).events)
             ended = interrupted(row, said)

@@ -75,11 +75,11 @@ async def touch(tx: Transaction, conversation: UUID, title: str, now: datetime) 
     await tx.execute(TOUCH, conversation, title, now)
 
 
-DROP_CONVERSATION = "DELETE FROM conversations WHERE subject = $1 AND id = $2 RETURNING true"
+DROP_CONVERSATION = "DELETE FROM conversations WHERE subject = $1 AND id = $2"
 
 
-async def drop_conversation(tx: Transaction, conversation: UUID) -> bool:
-    return bool(await tx.fetchval(DROP_CONVERSATION, tx.caller.subject, conversation))
+async def drop_conversation(tx: Transaction, conversation: UUID) -> None:
+    await tx.execute(DROP_CONVERSATION, tx.caller.subject, conversation)
 
 
 ADD_TURN = """
@@ -102,10 +102,15 @@ async def add_turn(
     kept = Transcript(events=[accepted]).SerializeToString()
     values = (turn, conversation, tx.caller.subject, question, tier, kept, now)
     if not await tx.fetchval(ADD_TURN, *values):
-        other: UUID = await tx.fetchval(RUNNING, conversation)
-        return other
+        return await running(tx, conversation)
     await tx.execute(TAKE_LEASE, tx.caller.tenant, turn_name(*ids), holder, LEASE_S)
     return None
+
+
+async def running(tx: Transaction, conversation: UUID) -> UUID | None:
+    """The turn that runs in a conversation."""
+    turn: UUID | None = await tx.fetchval(RUNNING, conversation)
+    return turn
 
 
 EARLIER = """
@@ -122,14 +127,12 @@ async def earlier(tx: Transaction, conversation: UUID, most_bytes: int) -> list[
 
 
 CHECKPOINT = """
-WITH kept AS (
-    UPDATE turns SET answer = $2, decision = $3, last_sequence = $4, events = $5
-    WHERE id = $1 AND state = 'running' RETURNING cancel
-), held AS (
+WITH held AS (
     UPDATE soma.leases SET expire_time = now() + make_interval(secs => $9)
     WHERE tenant = $6 AND resource = $7 AND holder = $8 RETURNING true
 )
-SELECT kept.cancel FROM kept, held
+UPDATE turns SET answer = $2, decision = $3, last_sequence = $4, events = $5
+WHERE id = $1 AND state = 'running' AND EXISTS (SELECT FROM held) RETURNING cancel
 """
 
 
@@ -170,7 +173,8 @@ class Ended:
 
 
 async def end_turn(tx: Transaction, ids: tuple[UUID, UUID], holder: str, ended: Ended, now: datetime) -> bool:
-    """Write the end of a running turn. False when it had ended before, or is gone."""
+    """Write the end of a running turn. False when it had ended before, or is gone. Like all who hold more than one of
+    them, it takes the conversation first, then the lease, then the turn."""
     values = (
         ended.state,
         ended.answer,
@@ -184,11 +188,9 @@ async def end_turn(tx: Transaction, ids: tuple[UUID, UUID], holder: str, ended: 
         ended.transcript.SerializeToString(),
         now,
     )
-    await tx.execute(DROP_LEASE, tx.caller.tenant, turn_name(*ids), holder)
-    if not await tx.fetchval(END_TURN, ids[1], *values):
-        return False
     await tx.execute(MOVE_CONVERSATION, ids[0], now)
-    return True
+    await tx.execute(DROP_LEASE, tx.caller.tenant, turn_name(*ids), holder)
+    return bool(await tx.fetchval(END_TURN, ids[1], *values))
 
 
 TURN_COLUMNS = """
@@ -243,6 +245,7 @@ ORDER BY expire_time LIMIT 100
 TAKE_EXPIRED = """
 DELETE FROM soma.leases WHERE tenant = $1 AND resource = $2 AND expire_time < now() RETURNING holder
 """
+HOLD_CONVERSATION = "SELECT FROM conversations WHERE id = $1 FOR UPDATE"
 ORPHAN = "SELECT subject, answer, decision, events FROM turns WHERE id = $1 AND state = 'running' FOR UPDATE"
 
 
@@ -254,6 +257,7 @@ async def expired(db: Database) -> list[tuple[str, str]]:
 
 async def take_orphan(tx: Transaction, ids: tuple[UUID, UUID]) -> Record | None:
     """The turn of an expired lease, if it still runs and nobody else took it."""
+    await tx.execute(HOLD_CONVERSATION, ids[0])
     if await tx.fetchval(TAKE_EXPIRED, tx.caller.tenant, turn_name(*ids)) is None:
         return None
     return await tx.fetchrow(ORPHAN, ids[1])

@@ -33,6 +33,8 @@ DECISION_S = 12.0
 CHECKPOINT_S = 1.0
 RECORD_S = 60.0
 RECORD_AGAIN_S = 0.25
+UNKEEPABLE = "\N{REPLACEMENT CHARACTER}"
+"""Stands for NUL, which Postgres keeps in no text."""
 
 TOO_LONG = Failure(reason="TURN_TIMEOUT", message="The answer took over five minutes. Ask for less.", retryable=True)
 STOPPED = Failure(reason="INTERRUPTED", message="The agent was restarted in mid-answer. Ask again.", retryable=True)
@@ -187,9 +189,11 @@ class Agent:
         try:
             async with self.db.tenant(turn.caller, action=action) as tx:
                 tx.about(turn.name)
-                turn.ours = await store.end_turn(tx, turn.ids, self.holder, ended, tx.clock.now())
-                if turn.ours:
+                if await store.end_turn(tx, turn.ids, self.holder, ended, tx.clock.now()):
                     await events.append(tx, told.ended(turn.ids, ended))
+                else:  # by another agent; or by us, when Postgres went away between the commit and its answer
+                    tx.about_nothing()
+                    turn.ours = await store.said(tx, turn.ids) == (False, list(ended.transcript.events))
         except Unavailable:
             return False
         return True
@@ -213,7 +217,7 @@ def take(turn: Turn, event: GenerateEvent) -> None:
             turn.transcript.say(ChatEvent(decision=event.decision))
         case "text":
             turn.first_token_ms = turn.first_token_ms or max(1, int((time.monotonic() - turn.begun) * 1000))
-            turn.transcript.say_text(event.text.delta)
+            turn.transcript.say_text(event.text.delta.replace("\0", UNKEEPABLE))
         case "outcome":
             turn.outcome = event.outcome
 

@@ -19,7 +19,7 @@ from services.common import audit
 from services.common.call import Call, current
 from services.common.caller import Caller
 from services.common.clock import Clock
-from services.common.errors import Denied, Unavailable
+from services.common.errors import Denied, Invalid, Unavailable
 
 Record = asyncpg.Record
 UniqueViolation = asyncpg.UniqueViolationError
@@ -41,6 +41,10 @@ class Transaction:
     def about(self, resource: str) -> None:
         """What the audit row is about. A write that commits without it fails."""
         self._note = resource
+
+    def about_nothing(self) -> None:
+        """Nothing came of the action: commit without an audit row."""
+        self.action = ""
 
     async def execute(self, statement: str, *values: object) -> None:
         await self._conn.execute(statement, *values)
@@ -117,7 +121,8 @@ async def enter(conn: Any, tenant: str) -> None:
 
 
 class store_errors:  # noqa: N801 - reads as a phrase: with store_errors()
-    """Turns Postgres' absence into Unavailable STORE_UNAVAILABLE. Faults of our statements stay as they are."""
+    """Turns Postgres' absence, and a transaction that it gave up for another, into Unavailable STORE_UNAVAILABLE; the
+    one character that no text there can hold into Invalid. Faults of our statements stay as they are."""
 
     AWAY = (
         OSError,
@@ -127,6 +132,8 @@ class store_errors:  # noqa: N801 - reads as a phrase: with store_errors()
         asyncpg.OperatorInterventionError,
         asyncpg.InsufficientResourcesError,
         asyncpg.InvalidAuthorizationSpecificationError,
+        asyncpg.PostgresSystemError,
+        asyncpg.TransactionRollbackError,
     )
 
     def __enter__(self) -> None:
@@ -136,6 +143,8 @@ class store_errors:  # noqa: N801 - reads as a phrase: with store_errors()
         if isinstance(fault, self.AWAY):
             message = "The database does not answer. Try again in a moment."
             raise Unavailable("STORE_UNAVAILABLE", message, retry_after_s=1) from fault
+        if isinstance(fault, asyncpg.CharacterNotInRepertoireError):
+            raise Invalid("REQUEST_INVALID", "The text holds the character NUL (U+0000). Leave it out.") from fault
 
 
 @asynccontextmanager

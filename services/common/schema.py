@@ -1,6 +1,7 @@
 """Brings a Postgres to the shape that the rooms expect: plain SQL files, in order, each once.
 
-`migrations/control` of a room runs once, `migrations/tenant` once in every tenant's schema. They only ever add.
+`migrations/control` of a room runs once, `migrations/tenant` once in every tenant's schema. They only ever add. What
+Postgres does not do is raised as Refused; when it is away, OSError.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from services.common.caller import TENANT
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 LOCK = 0x50A4  # any number, the same for all who migrate
+NO = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 LEDGER = """
 CREATE SCHEMA IF NOT EXISTS soma;
@@ -29,6 +31,10 @@ CREATE TABLE IF NOT EXISTS soma.migrations (
 IS_DONE = "SELECT true FROM soma.migrations WHERE scope = $1 AND room = $2 AND name = $3"
 MARK_DONE = "INSERT INTO soma.migrations (scope, room, name) VALUES ($1, $2, $3)"
 ENTER = "SELECT set_config('search_path', $1, true)"
+
+
+class Refused(Exception):  # noqa: N818 - an answer of Postgres
+    """Postgres did not do what it was asked to. The text is its own."""
 
 
 async def migrate(admin_url: str, rooms: Sequence[str]) -> None:
@@ -87,9 +93,12 @@ async def make_database(admin_url: str) -> None:
 @asynccontextmanager
 async def administering(admin_url: str) -> AsyncIterator[Connection]:
     """A connection of the administrator, alone at this work."""
-    conn = await asyncpg.connect(admin_url, timeout=10, command_timeout=60)
     try:
-        await conn.execute("SELECT pg_advisory_lock($1)", LOCK)
-        yield conn
-    finally:
-        await conn.close()
+        conn = await asyncpg.connect(admin_url, timeout=10, command_timeout=60)
+        try:
+            await conn.execute("SELECT pg_advisory_lock($1)", LOCK)
+            yield conn
+        finally:
+            await conn.close()
+    except NO as fault:
+        raise Refused(str(fault)) from fault

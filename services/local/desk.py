@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from services.local import hands
+from services.local import by_hand
 from services.local.child import Child, State
 from services.local.control import Exchange
 from services.local.mesh import Mesh
@@ -36,7 +36,7 @@ class Desk:
                 self.mesh.ending.set()
                 await self.show(exchange, lambda: self.mesh.is_down)
             case {"do": "run", "part": str(name)}:
-                await hands.run(self.mesh, name, exchange)
+                await by_hand.run(self.mesh, name, exchange)
             case _:
                 await exchange.say({"fault": "The supervisor does not know this request. Is it of another release?"})
 

@@ -15,9 +15,10 @@ from services.common.background import alongside
 from services.common.client import open_channel
 from services.common.errors import Refusal
 from services.common.identity import open_identity
-from services.local.authority import Authority, open_authority, put_sds, write_sds
 from services.local.ready import Serves
 from services.local.stack import ROOMS, Stack
+from services.local.workload.authority import Authority, open_authority
+from services.local.workload.sds import put_sds, write_sds
 
 TRUST_DOMAIN = "soma.local"
 OURS, EDGE = "local", "edge"

@@ -8,14 +8,15 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+from services.local.files import write_whole
 from services.local.process import Process, stop
-from services.local.stack import write_json
 
 FILE = "processes.json"
 
 
 def write(run: Path, processes: Sequence[Process]) -> None:
-    write_json(run / FILE, [[process.pid, process.born] for process in processes])
+    listed = json.dumps([[process.pid, process.born] for process in processes])
+    write_whole(run / FILE, listed.encode(), lasting=False)
 
 
 def read(run: Path) -> list[Process]:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 START_S, LOOK_S, CUT_LOGS_EVERY_S = 60.0, 0.1, 30.0
 GIVEN_UP_AFTER = 3
 """A part that ended this often before it was ever ready will not become so by waiting."""
-ENDING = (("edge",), ("agent",), ("router",), ("issuer", "model"), ("valkey", "postgres"))
-"""The way in first, what must not be lost last."""
+ENDING = (("agent",), ("edge",), ("router",), ("issuer", "model"), ("valkey", "postgres"))
+"""The agent first, while its streams can still end in band through the edge; what must not be lost last."""
 PASSED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
 """What a part gets of the caller's environment, with the SOMA_ names that the mesh does not set itself."""
 
@@ -63,7 +63,7 @@ class Mesh:
         self.children = {part.name: Child(part, self) for part in parts_of(self.stack)}
         self.gates = {SCHEMA: asyncio.Event(), IDENTITIES: asyncio.Event()}
         self.gates |= {name: child.is_up for name, child in self.children.items()}
-        upkeep = [self.begin(work) for work in (self.furnish(), self.cut_logs(), self.look_at_whole())]
+        upkeep = [self.begin(work) for work in (self.prepare_database(), self.cut_logs(), self.look_at_whole())]
         for name in self.children:
             self.keep(name)
         async with AsyncExitStack() as doors:
@@ -110,18 +110,18 @@ class Mesh:
     async def identify(self, doors: AsyncExitStack) -> None:
         """Serve the Workload API. Its libraries take half a second to load: meanwhile the stores start."""
         identities = await asyncio.to_thread(import_module, "services.local.identities")
-        edge_files = await asyncio.to_thread(import_module, "services.local.edge_files")
+        edge_files = await asyncio.to_thread(import_module, "services.local.edge.files")
         self.journal.take_structlog()
         self.identities = await doors.enter_async_context(identities.open_identities(self.stack))
         await asyncio.to_thread(edge_files.write_edge, self.stack)
         self.gates[IDENTITIES].set()
 
-    async def furnish(self) -> None:
+    async def prepare_database(self) -> None:
         """Bring the database up to date once it is there."""
         await self.gates["postgres"].wait()
-        furnishing = await asyncio.to_thread(import_module, "services.local.furnishing")
+        database = await asyncio.to_thread(import_module, "services.local.database")
         try:
-            await furnishing.furnish(self.stack)
+            await database.bring_up_to_date(self.stack)
         except Fault as fault:
             self.fail(str(fault))
             return

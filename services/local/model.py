@@ -55,7 +55,7 @@ def weights() -> Path:
     folders = spec.submodule_search_locations if spec else None
     found = sorted(Path(folders[0]).glob("*.gguf")) if folders else []
     if not found:
-        raise Missing(f"The local model's weights are missing ({WEIGHTS_PACKAGE}). Run: make install")
+        raise Missing(f"The local model's weights are missing ({WEIGHTS_PACKAGE}). Remove .venv and run: make up")
     return found[0]
 
 
@@ -66,7 +66,9 @@ def engine() -> ModuleType:
     try:
         import xllamacpp
     except ImportError as fault:
-        raise Missing(f"The local model's engine is missing ({ENGINE_PACKAGE}: {fault}). Run: make install") from fault
+        raise Missing(
+            f"The local model's engine is missing ({ENGINE_PACKAGE}: {fault}). Remove .venv and run: make up"
+        ) from fault
     engine: ModuleType = xllamacpp
     return engine
 

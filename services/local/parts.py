@@ -63,8 +63,7 @@ def postgres_part(stack: Stack) -> Part:
 
 def valkey_part(stack: Stack) -> Part:
     port, password = stack.ports["valkey"], stack.passwords["valkey"]
-    settings = stack.run / "valkey.conf"
-    return Part("valkey", "what is live", valkey.command(settings), port, valkey.ready(port, password))
+    return Part("valkey", "what is live", valkey.command(stack.valkey_file), port, valkey.ready(port, password))
 
 
 def issuer_part(stack: Stack) -> Part:
@@ -111,7 +110,7 @@ def room_part(stack: Stack, room: str, says: str, environment: Mapping[str, str]
         says,
         module(f"services.{room}"),
         port,
-        Serves(port, room),
+        Serves(room),
         environment,
         (SCHEMA, IDENTITIES, "valkey"),
         grace_s=12,

@@ -1,11 +1,9 @@
-"""TCP ports of this machine: which are free, and who has the others."""
+"""TCP ports of this machine: which are free."""
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import socket
-from pathlib import Path
 
 
 def free_port() -> int:
@@ -42,16 +40,3 @@ def has_ipv6(port: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def holder(port: int) -> str:
-    """Who listens on a port, as "name (pid 7)"; "another program" when the system does not say."""
-    import psutil
-
-    with contextlib.suppress(psutil.Error, OSError):
-        for connection in psutil.net_connections("tcp"):
-            where = connection.laddr
-            if connection.status == psutil.CONN_LISTEN and where and where.port == port and connection.pid:
-                name = Path(psutil.Process(connection.pid).name()).name
-                return f"{name} (pid {connection.pid})"
-    return "another program"

@@ -1,4 +1,4 @@
-"""A real Postgres 18 on one machine: its folder, its command, and one that runs for as long as a block.
+"""A real Postgres 18 on one machine: its folder and its command.
 
 Postgres refuses to run as root, and its folder may lie below one that only root may enter. So root runs it in a user
 namespace, where root's files look like nobody's; where namespaces are barred, as nobody with the right to pass folders.
@@ -9,25 +9,19 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-import secrets
 import shutil
-import signal
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from services.local.fault import Fault
-from services.local.ports import free_port
-from services.local.process import Process, stop
-from services.local.ready import Runs, is_ready
+from services.local.process import runs_in
 from services.local.wheels import postgres_program
 
 ADMIN = "soma_admin"
 DATABASE = "soma"
 NOBODY = 65534
-START_S = 20.0
 
 NAMESPACE = ("unshare", "--user", f"--map-user={NOBODY}", f"--map-group={NOBODY}")
 PASSING = "+dac_override,+dac_read_search"
@@ -123,18 +117,8 @@ def forget_dead_server(folder: Path) -> None:
         pid = int(lock.read_text().split("\n", 1)[0])
     except (FileNotFoundError, ValueError):
         return
-    if not _is_server_of(pid, folder):
+    if not runs_in(pid, "postgres", folder):
         lock.unlink(missing_ok=True)
-
-
-def _is_server_of(pid: int, folder: Path) -> bool:
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return process.name() == "postgres" and Path(process.cwd()) == folder.resolve()
-    except psutil.Error:
-        return False
 
 
 def own(folder: Path) -> None:
@@ -165,37 +149,3 @@ def disguise(folder: Path) -> tuple[str, ...]:
 def _works(*command: str) -> bool:
     found = shutil.which(command[0])
     return found is not None and subprocess.run(command, capture_output=True, check=False).returncode == 0  # noqa: S603
-
-
-@asynccontextmanager
-async def running_postgres(folder: Path, port: int = 0) -> AsyncIterator[str]:
-    """A server in a folder of its own for as long as the block; yields the administrator's URL."""
-    port, password = port or free_port(), kept_password(folder)
-    await prepare(folder, password)
-    server = await asyncio.create_subprocess_exec(*command(folder, port), start_new_session=True)
-    process = Process.of(server.pid)
-    try:
-        await until_ready(port, server)
-        yield url(port, password)
-    finally:
-        if process:
-            await stop(process, signal.SIGINT)
-        await server.wait()
-
-
-def kept_password(folder: Path) -> str:
-    """The administrator's password, in a file beside the folder, made when there is none."""
-    file = folder.with_name(f"{folder.name}.password")
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch(mode=0o600)
-        file.write_text(secrets.token_urlsafe(18))
-    return file.read_text()
-
-
-async def until_ready(port: int, server: asyncio.subprocess.Process) -> None:
-    async with asyncio.timeout(START_S):
-        while not await is_ready(Runs(ready_command(port))):
-            if server.returncode is not None:
-                raise Fault(f"Postgres ended with {server.returncode} instead of starting.")
-            await asyncio.sleep(0.01)

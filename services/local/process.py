@@ -1,4 +1,7 @@
-"""Processes by what never lies: the pid together with the moment of birth. Nothing is ever ended by its name."""
+"""Processes by what never lies: the pid together with the moment of birth. Nothing is ever ended by its name.
+
+The one door to psutil, which is loaded when it is needed.
+"""
 
 from __future__ import annotations
 
@@ -74,6 +77,39 @@ def memory_of(pid: int, alone: bool = False) -> int:
         return sum(map(share, [root] if alone else [root, *root.children(recursive=True)]))
     except psutil.Error:
         return 0
+
+
+def listener(port: int) -> str:
+    """Who listens on a port, as "name (pid 7)"; "another program" when the system does not say."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections("tcp"):
+            where = connection.laddr
+            if connection.status == psutil.CONN_LISTEN and where and where.port == port and connection.pid:
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    return "another program"
+
+
+def runs_in(pid: int, name: str, folder: Path) -> bool:
+    """Whether the process that has this pid is that program, at work in that folder."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return process.name() == name and Path(process.cwd()) == folder.resolve()
+    except psutil.Error:
+        return False
+
+
+def parent_of(pid: int) -> int | None:
+    """The parent's pid; None when the process is gone."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).ppid()
+    except psutil.Error:
+        return None
 
 
 def born_of(pid: int) -> str | None:

@@ -39,7 +39,6 @@ class Answers:
 class Serves:
     """Ready when the room's gRPC health is SERVING, asked over mTLS."""
 
-    port: int
     room: str
 
 

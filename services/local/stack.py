@@ -18,7 +18,9 @@ from pathlib import Path
 
 from services.common.modes import Mode
 from services.local.fault import Fault, of_disk
-from services.local.ports import holder, inner_port, is_free
+from services.local.files import write_whole
+from services.local.ports import inner_port, is_free
+from services.local.process import listener
 
 FORMAT = "1"
 EDGE_PORT = 8080
@@ -27,6 +29,8 @@ INNER = ("postgres", "valkey", "issuer", "model", "router", "router_metrics", "a
 SECRETS = ("postgres", "valkey", *(f"soma_{room}" for room in ROOMS))
 FOLDERS = ("run", "logs", "telemetry", "secrets", "authority", "issuer")
 OURS = ("postgres", "postgres.half", "valkey", "passwords.json", "providers.toml", *FOLDERS, "version")
+HELD = 3
+"""The exit code of a second supervisor of one folder."""
 LEAST_FREE_BYTES = 200 * 1024 * 1024
 ASKING_S = 0.1
 SOCKET_BYTES = 100
@@ -72,6 +76,10 @@ class Stack:
         return self.run / "envoy.yaml"
 
     @property
+    def valkey_file(self) -> Path:
+        return self.run / "valkey.conf"
+
+    @property
     def secrets_for_edge(self) -> Path:
         return self.run / "sds"
 
@@ -91,8 +99,8 @@ def open_stack(home: Path, edge_port: int | None, mode: Mode) -> Stack:
         ports = choose_ports(_read(home / "run/ports.json"), edge_port)
         old = _read(home / "passwords.json")
         passwords = {name: str(old.get(name) or secrets.token_urlsafe(24)) for name in SECRETS}
-        write_json(home / "run/ports.json", ports)
-        write_json(home / "passwords.json", passwords)
+        write_whole(home / "run/ports.json", json.dumps(ports, indent=1).encode())
+        write_whole(home / "passwords.json", json.dumps(passwords, indent=1).encode())
     except OSError as error:
         raise of_disk(error, home) from error
     return Stack(home, ports, passwords, mode)
@@ -126,7 +134,7 @@ def choose_ports(old: Mapping[str, object], edge_port: int | None) -> dict[str, 
     """The ports of last time as far as they are free. The edge's is the caller's word, and must be free."""
     edge = edge_port or int(str(old.get("edge", EDGE_PORT)))
     if not is_free(edge):
-        raise Fault(f"Port {edge} is taken by {holder(edge)}. Choose another one: soma up --port {_next_free(edge)}")
+        raise Fault(f"Port {edge} is taken by {listener(edge)}. Choose another one: soma up --port {_next_free(edge)}")
     ports = {"edge": edge}
     for name in INNER:
         port = int(str(old.get(name, 0)))
@@ -188,14 +196,6 @@ def is_supervised(home: Path) -> bool:
     except BlockingIOError:
         return True
     return False
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write a file for the owner's eyes, whole or not at all."""
-    half = path.with_name(f"{path.name}.half")
-    half.touch(mode=0o600)
-    half.write_text(json.dumps(value, indent=1))
-    half.replace(path)
 
 
 def _read(path: Path) -> dict[str, object]:

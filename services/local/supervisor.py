@@ -24,10 +24,7 @@ from services.local.fault import Fault, of_disk
 from services.local.journal import Journal
 from services.local.logs import cut_large
 from services.local.mesh import Mesh
-from services.local.stack import Stack, drop_sockets, held, open_stack
-
-HELD = 3
-"""The exit code of a second supervisor of one folder."""
+from services.local.stack import HELD, Stack, drop_sockets, held, open_stack
 
 
 def main() -> None:
@@ -70,8 +67,7 @@ async def supervise(home: Path, edge_port: int | None, mode: Mode, attached: boo
 
 async def prepare_stores(stack: Stack) -> None:
     """What must be there before the programs of the stores start."""
-    settings = stack.run / "valkey.conf"
-    valkey.prepare(stack.home / "valkey", settings, stack.ports["valkey"], stack.passwords["valkey"])
+    valkey.prepare(stack.home / "valkey", stack.valkey_file, stack.ports["valkey"], stack.passwords["valkey"])
     await postgres.prepare(stack.home / "postgres", stack.passwords["postgres"])
 
 

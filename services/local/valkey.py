@@ -1,20 +1,11 @@
-"""A real Valkey on one machine: its settings, its command, and one that runs for as long as a block."""
+"""A real Valkey on one machine: its settings and its command."""
 
 from __future__ import annotations
 
-import asyncio
-import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-from services.local.fault import Fault
-from services.local.ports import free_port
-from services.local.process import Process, stop
-from services.local.ready import Replies, is_ready
+from services.local.ready import Replies
 from services.local.wheels import valkey_program
-
-START_S = 20.0
 
 SETTINGS = """\
 bind 127.0.0.1
@@ -52,24 +43,3 @@ def ready(port: int, password: str) -> Replies:
 
 def url(port: int, password: str) -> str:
     return f"redis://:{password}@127.0.0.1:{port}/0"
-
-
-@asynccontextmanager
-async def running_valkey(folder: Path, port: int = 0) -> AsyncIterator[str]:
-    """A server in a folder of its own for as long as the block; yields its URL."""
-    port, password = port or free_port(), secrets.token_urlsafe(18)
-    settings = folder.with_name(f"{folder.name}.conf")
-    prepare(folder, settings, port, password)
-    server = await asyncio.create_subprocess_exec(*command(settings), start_new_session=True)
-    process = Process.of(server.pid)
-    try:
-        async with asyncio.timeout(START_S):
-            while not await is_ready(ready(port, password)):
-                if server.returncode is not None:
-                    raise Fault(f"Valkey ended with {server.returncode} instead of starting.")
-                await asyncio.sleep(0.01)
-        yield url(port, password)
-    finally:
-        if process:
-            await stop(process)
-        await server.wait()

@@ -27,7 +27,7 @@ def envoy_program() -> Path:
 def _program(package: str, folder: str, name: str) -> Path:
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise Fault(f"The Python package that brings {name} is missing ({package}). Run: make install")
+        raise Fault(f"The Python package that brings {name} is missing ({package}). Remove .venv and run: make up")
     path = Path(spec.submodule_search_locations[0]) / folder / name
     if not path.exists():
         raise Fault(f"The package {package} has no {name} for this machine ({sys.platform} {platform.machine()}).")

@@ -66,6 +66,7 @@ class Router:
             await self.ledger.decided(caller, request.turn, answer.decision)
         except BaseException:
             self._leave(run)
+            self.settlements.begin(caller, answer.settlement())  # it may stand there all the same
             raise
         try:
             while not answer.is_over:

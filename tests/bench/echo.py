@@ -25,9 +25,9 @@ import uvloop
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from services.common.clock import SystemClock
-from services.local.authority import Authority, open_authority
-from services.local.issuer import mint
+from services.local.issuer.key import mint
 from services.local.ports import free_port
+from services.local.workload.authority import Authority, open_authority
 from soma.agent.v1.chat_service_pb2 import ChatRequest
 from soma.agent.v1.chat_service_pb2_grpc import ChatServiceStub
 from soma.agent.v1.conversation_pb2 import Conversation

@@ -26,7 +26,7 @@ from services.common.interceptors import Guard, GuardInterceptor
 from services.common.server import OPTIONS, stop_signal
 from services.common.telemetry import open_telemetry
 from services.common.tokens import KeyRing, Verifier, read_keys
-from services.local.issuer import open_key
+from services.local.issuer.key import open_key
 from soma.agent.v1.chat_event_pb2 import ChatEvent, Text
 from soma.agent.v1.chat_service_pb2 import ChatRequest
 from soma.agent.v1.conversation_pb2 import Conversation

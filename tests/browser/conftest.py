@@ -47,7 +47,7 @@ def visit(browser: Browser, scripted_mesh: Mesh, tmp_path: Path) -> Iterator[Vis
     with ExitStack() as leaving:
 
         def come(account: str = "", **options: Any) -> Visitor:
-            context = browser.new_context(**{"viewport": SCREEN, **options})
+            context = browser.new_context(**{"viewport": SCREEN, "reduced_motion": "reduce", **options})
             context.set_default_timeout(READY_MS)
             leaving.callback(context.close)
             place = seat(scripted_mesh.port, account) if account else None

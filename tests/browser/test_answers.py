@@ -136,7 +136,8 @@ def test_conversations_are_found_again_renamed_and_deleted(member: Visitor) -> N
     row.hover()
     row.get_by_test_id("rename").click()
     member.see("title-field").fill("boats")
-    member.see("title-field").press("Enter")
+    with member.page.expect_response(lambda response: response.request.method == "PATCH"):
+        member.see("title-field").press("Enter")
     member.see("new-chat").click()
     expect(member.see("welcome")).to_be_visible()
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from playwright.sync_api import expect
 
 from tests.browser.visitor import Visitor
+from tests.system.edge import Client
 from tests.system.mesh import Mesh, wait_until
 
 
@@ -88,26 +89,31 @@ def test_a_router_that_is_down_is_said_and_the_next_try_is_answered(member: Visi
 def test_a_router_that_dies_in_mid_answer_leaves_its_words_and_a_way_on(member: Visitor, scripted_mesh: Mesh) -> None:
     turn = member.ask("script:words=200 script:pace=50")
     turn.has_begun("word5")
+    whole = len(scripted_mesh.processes())
     scripted_mesh.kill("router")
     turn.ends("failed")
+    wait_for(scripted_mesh, whole)
 
     expect(turn.text).to_contain_text("word1 word2 word3 word4 word5")
-    expect(turn.see("retry")).to_be_visible()
-    healthy(scripted_mesh)
+    turn.see("retry").click()
+    member.turn(1).has_begun("word1")
+    member.see("stop").click()
 
 
 @contextmanager
 def down(mesh: Mesh, part: str) -> Iterator[None]:
     """Without this part for a while: who would start it again is stopped. At the end all is well."""
-    status = mesh.status()
+    whole, status = len(mesh.processes()), mesh.status()
     os.kill(status["pid"], signal.SIGSTOP)
     try:
         os.kill(status["parts"][part]["pid"], signal.SIGKILL)
         yield
     finally:
         os.kill(status["pid"], signal.SIGCONT)
-        healthy(mesh)
+        wait_for(mesh, whole)
 
 
-def healthy(mesh: Mesh) -> None:
-    wait_until(lambda: all(p["state"] == "ready" for p in mesh.status()["parts"].values()), what="a whole mesh")
+def wait_for(mesh: Mesh, whole: int) -> None:
+    """Until all of its processes live again and it says that it can answer a chat."""
+    wait_until(lambda: len(mesh.processes()) == whole, what="a successor")
+    wait_until(lambda: Client(mesh.port).call("GET", "/healthz").status == 200, what="a mesh that can chat")

@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 import pytest_asyncio
+
 from soma.agent.v1.chat_event_pb2 import ChatEvent
 from soma.agent.v1.chat_service_pb2 import CancelTurnRequest
 from soma.agent.v1.conversation_pb2 import Turn
-
 from tests.asking import ask, begin, ended, kinds, text_of, watch
 from tests.house import House, open_house
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import grpc
 import pytest
@@ -15,12 +16,12 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 from grpc import StatusCode
-from soma.agent.v1 import chat_service_pb2, conversation_service_pb2, health_service_pb2
-from soma.router.v1 import router_service_pb2
 
 from services.common.access import Rule, rule_of
 from services.common.testing import refused
-from services.local.ca import BACKDATE, Lives, Root, issue, new_root
+from services.local.workload.ca import BACKDATE, Lives, Root, issue, new_root
+from soma.agent.v1 import chat_service_pb2, conversation_service_pb2, health_service_pb2
+from soma.router.v1 import router_service_pb2
 from tests.house import ROOMS, TRUST_DOMAIN, House
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -57,11 +58,13 @@ GUARDED = [method for method in METHODS if not method.rule.public]
 
 async def call(channel: grpc.aio.Channel, method: Method, metadata: tuple[tuple[str, str], ...] = ()) -> None:
     """Send an empty request: enough to be refused by whoever stands before the handler."""
+    begin: Any = channel.unary_stream(method.path) if method.streams else channel.unary_unary(method.path)
+    answer = begin(b"", metadata=metadata, timeout=10)
     if method.streams:
-        async for _ in channel.unary_stream(method.path)(b"", metadata=metadata, timeout=10):
+        async for _ in answer:
             pass
     else:
-        await channel.unary_unary(method.path)(b"", metadata=metadata, timeout=10)
+        await answer
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,14 @@ from aiohttp import ClientResponse, ClientSession, UnixConnector, web
 
 from services.common.clock import SystemClock
 from services.common.errors import Conflict, Refusal
-from services.local.authority import Authority, put_sds
-from services.local.ca import Lives
-from services.local.edge import EdgeSettings, render
-from services.local.issuer import IssuerConfig, issuer_app, mint
+from services.local.edge.configuration import EdgeSettings, render
+from services.local.issuer.app import IssuerConfig, issuer_app
+from services.local.issuer.key import mint
 from services.local.ports import has_ipv6
 from services.local.wheels import envoy_program
+from services.local.workload.authority import Authority
+from services.local.workload.ca import Lives
+from services.local.workload.sds import put_sds
 from soma.agent.v1 import (
     chat_event_pb2,
     chat_service_pb2,

@@ -25,11 +25,14 @@ from spiffe._proto.workload_pb2_grpc import SpiffeWorkloadAPIStub
 from services.common.client import RoomChannel, open_channel
 from services.common.errors import Denied
 from services.common.identity import Identity, open_identity, peer_of
-from services.local import attestation
-from services.local import authority as authority_module
-from services.local.attestation import Register, parent_of, start_time
-from services.local.authority import Authority, open_authority, put_sds, write_sds
-from services.local.ca import Lives, Root, issue, load_roots, new_root, signer, trusted, wants_root
+from services.local import process
+from services.local.process import born_of, parent_of
+from services.local.workload import attestation
+from services.local.workload import authority as authority_module
+from services.local.workload.attestation import Register
+from services.local.workload.authority import Authority, open_authority
+from services.local.workload.ca import Lives, Root, issue, load_roots, new_root, signer, trusted, wants_root
+from services.local.workload.sds import put_sds, write_sds
 
 DOMAIN = "soma.test"
 AGENT = f"spiffe://{DOMAIN}/ns/soma/sa/agent"
@@ -102,7 +105,7 @@ async def test_a_process_number_that_came_back_is_another_process(
 ) -> None:
     place.authority.admit(os.getpid(), "agent")
     assert await identity_at(place) == AGENT
-    monkeypatch.setattr(attestation, "start_time", lambda pid: start_time(pid) + 1)
+    monkeypatch.setattr(process, "born_of", lambda pid: f"later than {born_of(pid)}")
     with pytest.raises(Denied):
         await identity_at(place)
 
@@ -119,12 +122,16 @@ async def test_a_process_that_is_gone_is_not_admitted_and_has_no_room() -> None:
         register.admit(child.pid, "agent")
 
 
+def ticks(pid: int) -> int:
+    return int((born_of(pid) or "").rpartition("/")[2])
+
+
 async def test_a_program_cannot_lie_about_its_start_time_by_its_name(tmp_path: Path) -> None:
     liar = tmp_path / ") R 1 1 1"
     liar.symlink_to("/bin/sleep")
     child = await asyncio.create_subprocess_exec(liar, "30")
     assert parent_of(child.pid) == os.getpid()
-    assert start_time(child.pid) >= start_time(os.getpid())
+    assert ticks(child.pid) >= ticks(os.getpid())
     child.kill()
     await child.wait()
 

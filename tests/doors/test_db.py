@@ -6,9 +6,6 @@ import uuid
 
 import asyncpg
 import pytest
-from soma.agent.v1.chat_event_pb2 import Accepted
-from soma.agent.v1.chat_service_pb2 import ChatRequest
-from soma.events.v1alpha1.message_pb2 import MessageEvent
 
 from services.common import events
 from services.common.call import Call, current
@@ -18,6 +15,9 @@ from services.common.db import Database, open_database
 from services.common.errors import Denied, Exists, Unavailable
 from services.common.once import once
 from services.local.ports import free_port
+from soma.agent.v1.chat_event_pb2 import Accepted
+from soma.agent.v1.chat_service_pb2 import ChatRequest
+from soma.events.v1alpha1.message_pb2 import MessageEvent
 from tests.house import House
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -94,7 +94,7 @@ async def test_cached_statements_read_the_right_tenant_however_they_take_turns(h
 async def test_a_step_that_fails_leaves_neither_state_nor_event_nor_audit_row(house: House) -> None:
     event = turn_asked()
     async with database(house) as db:
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(ZeroDivisionError):  # noqa: PT012 - the step breaks after it has written
             async with db.tenant(ADA, action="turn.tested") as tx:
                 tx.about("turns/x")
                 await events.append(tx, event)

@@ -16,8 +16,8 @@ from aiohttp import ClientResponse, ClientSession, UnixConnector
 from google.rpc import code_pb2
 
 from services.common.clock import SystemClock
-from services.local.authority import put_sds
-from services.local.issuer import mint, open_key
+from services.local.issuer.key import mint, open_key
+from services.local.workload.sds import put_sds
 from soma.agent.v1 import (
     health_service_pb2,
     health_service_pb2_grpc,

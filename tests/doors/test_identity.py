@@ -30,7 +30,7 @@ from services.common.client import open_channel, passing, refusals_of
 from services.common.errors import Conflict, Denied, Refusal, TooLate, Unavailable
 from services.common.identity import Identity, open_identity, peer_of, service_account
 from services.common.workload import Material
-from services.local.ca import Lives, Root, Svid, issue, new_root
+from services.local.workload.ca import Lives, Root, Svid, issue, new_root
 
 DOMAIN = "soma.test"
 LIVES = Lives(timedelta(hours=1), timedelta(hours=4))

@@ -24,7 +24,8 @@ from services.common.caller import Caller
 from services.common.clock import SystemClock
 from services.common.errors import Unauthenticated
 from services.common.tokens import open_verifier
-from services.local.issuer import IssuerConfig, issuer_app, mint, open_key
+from services.local.issuer.app import IssuerConfig, issuer_app
+from services.local.issuer.key import mint, open_key
 
 ISSUER, HOME = "http://localhost:8080/oidc", "http://localhost:8080/"
 VERIFIER = "a-verifier-that-is-long-enough-to-be-one-0123456789"

@@ -17,7 +17,8 @@ import psutil
 import pytest
 
 from services.local.fault import Fault
-from services.local.postgres import forget_dead_server, running_postgres
+from services.local.postgres import forget_dead_server, prepare
+from tests.stores import running_postgres
 
 WRITERS = 8
 CUT = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
@@ -107,12 +108,9 @@ async def test_where_both_ways_are_barred_root_is_told_so_in_one_sentence(
             pass
 
 
-async def test_a_folder_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "postgres").mkdir()
-    (tmp_path / "postgres/PG_VERSION").write_text("9\n")
-    with pytest.raises(Fault, match=r"^[^\n]+$"):
-        async with running_postgres(tmp_path / "postgres"):
-            pass
+async def test_what_postgres_refuses_is_one_sentence_in_its_own_words(tmp_path: Path) -> None:
+    with pytest.raises(Fault, match=r"^Postgres cannot use the folder [^\n]+ is empty\. [^\n]+$"):
+        await prepare(tmp_path / "postgres", password="")
 
 
 async def test_a_lock_of_a_dead_server_whose_number_was_given_away_is_forgotten(folder: Path) -> None:

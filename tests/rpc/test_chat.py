@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from typing import Any
 
 import pytest
 from grpc import StatusCode
@@ -207,7 +208,7 @@ async def test_the_longest_question_is_kept_as_given(person: Person) -> None:
 
 
 async def test_bytes_that_are_no_message_are_refused_not_a_fault(house: House, person: Person) -> None:
-    call = house.channel("agent").unary_unary("/soma.agent.v1.ChatService/GetTurn")
+    call: Any = house.channel("agent").unary_unary("/soma.agent.v1.ChatService/GetTurn")
 
     with refused(StatusCode.INVALID_ARGUMENT, "REQUEST_MALFORMED"):
         await call(b"\x0a\x02\xff\xfe", metadata=person.metadata)

@@ -1,4 +1,4 @@
-"""Options that every command has, and the terminal it speaks to."""
+"""The option that every command has: which mesh."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from typing import Any
 from services.local.commands.edge import Edge
 from services.local.commands.token import mint
 from services.local.fault import Fault
+from services.local.files import write_whole
 from services.local.stack import Stack, load_stack
 
 HEADER = "# Written by `soma provider`. The router reads it anew when it changes.\n\n"
@@ -132,11 +133,10 @@ def key_of(variable: str) -> str:
 
 
 def keep_key(home: Path, name: str, key: str) -> None:
-    """Write the key for its owner's eyes, whole or not at all."""
-    half = home / "run" / f"{name}.key"
-    half.touch(mode=0o600)
-    half.write_text(key)
-    half.replace(home / "secrets" / name)
+    """Write the key where the router looks for it. No other file ever stands there."""
+    fresh = home / "run" / f"{name}.key"
+    write_whole(fresh, key.encode())
+    fresh.replace(home / "secrets" / name)
 
 
 def read(home: Path) -> list[dict[str, Any]]:

@@ -7,9 +7,9 @@ import signal
 import sys
 from pathlib import Path
 
+from services.local.by_hand import OVERRIDES
 from services.local.control import Call
 from services.local.fault import Fault
-from services.local.hands import OVERRIDES
 from services.local.stack import control_socket_of
 
 

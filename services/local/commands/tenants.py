@@ -13,18 +13,10 @@ from services.local.stack import OURS, check_version, control_socket_of, load_st
 
 
 def add(home: Path, name: str) -> None:
-    """Make a tenant, or bring its tables up to date."""
-    from services.local.furnishing import REFUSALS, add_tenant
+    """Make a tenant, or bring its tables up to date. Fault when it cannot be done."""
+    from services.local.database import add_tenant
 
-    stack = load_stack(home)
-    try:
-        asyncio.run(add_tenant(stack, name))
-    except ValueError as error:
-        raise Fault(str(error)) from error
-    except OSError as error:
-        raise Fault("The mesh is down. Start it with: soma up") from error
-    except REFUSALS as error:
-        raise Fault(f"Postgres refused the tenant: {error}.") from error
+    asyncio.run(add_tenant(load_stack(home), name))
 
 
 def reset(home: Path) -> None:

@@ -19,9 +19,9 @@ def token(home: Path, tenant: str, person: str, roles: Sequence[str], ttl_s: int
 def mint(stack: Stack, tenant: str, person: str, roles: Sequence[str] = (), ttl_s: int = 3600) -> str:
     from services.common.caller import TENANT
     from services.common.clock import SystemClock
-    from services.local import issuer
+    from services.local.issuer import key
 
     if not TENANT.fullmatch(tenant):
         raise Fault(f"{tenant!r} cannot be a tenant: use 2 to 40 of a-z, 0-9 and _, beginning with a letter.")
     chosen = tuple(roles) or ((person,) if person in ROLES else ("member",))
-    return issuer.mint(stack.home / "issuer", stack.issuer, "soma", tenant, person, chosen, ttl_s, SystemClock())
+    return key.mint(stack.home / "issuer", stack.issuer, "soma", tenant, person, chosen, ttl_s, SystemClock())

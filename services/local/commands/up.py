@@ -15,9 +15,8 @@ from typing import IO, Any
 from services.local.commands.progress import Progress
 from services.local.control import Call
 from services.local.fault import Fault
-from services.local.stack import control_socket_of, is_supervised
+from services.local.stack import HELD, control_socket_of, is_supervised
 
-HELD = 3
 END_S = 30.0
 
 
@@ -85,7 +84,7 @@ def watch_start(home: Path, began: float) -> None:
     snapshot: dict[str, Any] = {}
     try:
         with Progress() as progress:
-            for snapshot in Call(control_socket_of(home), {"do": "watch"}):
+            for snapshot in watching(home):
                 progress.show(snapshot, done="ready")
     except KeyboardInterrupt:
         down(home)

@@ -10,6 +10,8 @@ import msgspec
 from services.router.models import Broken, End
 
 MOST_LINE_BYTES = 1024 * 1024
+MOST_TOKENS = 2**31
+"""Figures of a provider beyond this, or below nothing, are none: then they are estimated."""
 FINISHES = {"stop": "stop", "length": "length", "max_tokens": "length", "content_filter": "content_filter"}
 
 
@@ -25,6 +27,10 @@ class Choice(msgspec.Struct, gc=False):
 class Counted(msgspec.Struct, gc=False):
     prompt_tokens: int = 0
     completion_tokens: int = 0
+
+    @property
+    def is_plausible(self) -> bool:
+        return 0 <= self.prompt_tokens < MOST_TOKENS and 0 <= self.completion_tokens < MOST_TOKENS
 
 
 class Chunk(msgspec.Struct, gc=False):
@@ -53,7 +59,7 @@ class Arriving:
     """What ends the answer once the text before it is passed on."""
 
     def end(self) -> End:
-        if self.usage is None:
+        if self.usage is None or not self.usage.is_plausible:
             return End(self.finish_reason or "stop")
         return End(self.finish_reason or "stop", self.usage.prompt_tokens, self.usage.completion_tokens)
 

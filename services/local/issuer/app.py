@@ -1,16 +1,10 @@
-"""The OpenID provider of one machine in development: a page of demo accounts without passwords.
+"""The issuer over HTTP, as an aiohttp application: the sign-in page, codes and tokens.
 
-    SOMAGENT_MODE=DEVELOPER SOMA_ISSUER=http://localhost:8080/oidc … python -m services.local.issuer
-
-It serves the path of its issuer URL, so that the edge passes that path on unchanged. It ends at once in any mode that
-does not allow it.
+It serves the path of its issuer URL, so that the edge passes that path on unchanged.
 """
 
 from __future__ import annotations
 
-import os
-import secrets
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -18,27 +12,24 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from pydantic import Field, ValidationError
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.common.caller import TENANT
-from services.common.clock import Clock, SystemClock
-from services.common.modes import ALLOWS, Mode
-from services.common.tokens import SigningKey
-from services.local.grants import (
+from services.common.clock import Clock
+from services.common.modes import Mode
+from services.local.issuer.grants import (
     SCOPE,
     Account,
     Ask,
     Grants,
     OAuthError,
-    access_claims,
     own_origins,
     read_ask,
     read_redirect,
 )
-from services.local.sign_in import Page, read_page
+from services.local.issuer.key import open_key
+from services.local.issuer.sign_in import Page, read_page
 
 PEOPLE = ("admin", "member")
 BODY_BYTES = 32 * 1024
@@ -60,43 +51,6 @@ class IssuerConfig(BaseSettings):
     """Names, or the path of a file of names that is read for every page."""
     origins: str = ""
     """Further origins whose page may sign people in, such as a development server's."""
-
-
-def mint(
-    key_dir: Path,
-    issuer: str,
-    audience: str,
-    tenant: str,
-    person: str,
-    roles: tuple[str, ...],
-    ttl_s: int,
-    clock: Clock,
-) -> str:
-    """An access token signed by the issuer's key. No server need run; the key is made if there is none."""
-    account = Account(tenant, person, roles)
-    return open_key(key_dir).sign(access_claims(issuer, audience, account, ttl_s, clock))
-
-
-def open_key(key_dir: Path) -> SigningKey:
-    """The issuer's key, made once: readable by its owner alone, and the same for all who come at the same moment."""
-    path = key_dir / "es256.pem"
-    if not path.exists():
-        key_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft = key_dir / f".{secrets.token_hex(8)}"
-        draft.touch(0o600)
-        draft.write_bytes(new_pem())
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
-    return SigningKey.of_pem(path.read_bytes())
-
-
-def new_pem() -> bytes:
-    key = ec.generate_private_key(ec.SECP256R1())
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def demo_accounts(tenants: str) -> dict[str, Account]:
@@ -216,30 +170,3 @@ def plain_words(page: Page) -> Middleware:
 def refuse_json(status: int, error: str, description: str) -> web.Response:
     said = {"error": error, "error_description": description}
     return web.json_response(said, status=status, headers={"cache-control": "no-store"})
-
-
-def main() -> int:
-    try:
-        config = IssuerConfig.model_validate({})
-    except ValidationError as fault:
-        wrong = ", ".join(f"{'.'.join(map(str, part['loc']))}: {part['msg']}" for part in fault.errors())
-        return complain(f"The issuer's environment is wrong: {wrong}.")
-    if not ALLOWS[config.mode].dev_issuer:
-        return complain(f"The development issuer does not run in mode {config.mode}: point SOMA_ISSUER at your own.")
-    host, _, port = config.listen.rpartition(":")
-    try:
-        web.run_app(
-            issuer_app(config, SystemClock()), host=host.strip("[]"), port=int(port), access_log=None, print=None
-        )
-    except OSError as fault:
-        return complain(f"The issuer cannot listen on {config.listen}: {fault.strerror}. Choose another port.")
-    return 0
-
-
-def complain(sentence: str) -> int:
-    print(sentence, file=sys.stderr)
-    return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,50 +10,43 @@ import os
 import socket
 import struct
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+
+from services.local.process import Process, parent_of
 
 HOLD_S = 2.0
 """How long a child of ours that is not admitted yet is waited for: it may be quicker than admit()."""
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """A process that was admitted as a room."""
-
-    room: str
-    started: int
 
 
 class Register:
     """The processes that have an identity. Their own children have none."""
 
     def __init__(self) -> None:
-        self._workloads: dict[int, Workload] = {}
+        self._rooms: dict[Process, str] = {}
         self._changed = asyncio.Event()
 
     def admit(self, pid: int, room: str) -> None:
         """Let this process be the room. Raises ProcessLookupError if it is gone."""
-        self._workloads[pid] = Workload(room, start_time(pid))
+        process = Process.of(pid)
+        if process is None:
+            raise ProcessLookupError(f"There is no process {pid}.")
+        self.forget(pid)
+        self._rooms[process] = room
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
     def forget(self, pid: int) -> None:
-        self._workloads.pop(pid, None)
+        self._rooms = {process: room for process, room in self._rooms.items() if process.pid != pid}
 
     def room_of(self, pid: int) -> str | None:
         """The room that this very process was admitted as."""
-        workload = self._workloads.get(pid)
-        try:
-            return workload.room if workload and workload.started == start_time(pid) else None
-        except ProcessLookupError:
-            return None
+        process = Process.of(pid)
+        return self._rooms.get(process) if process else None
 
     async def attest(self, pid: int) -> str | None:
         """room_of(), with a short wait for a child of this process that is not admitted yet."""
         with suppress(TimeoutError):
             async with asyncio.timeout(HOLD_S):
-                while pid not in self._workloads and parent_of(pid) == os.getpid():
+                while self.room_of(pid) is None and parent_of(pid) == os.getpid():
                     await self._changed.wait()
         return self.room_of(pid)
 
@@ -63,24 +56,3 @@ def peer_pid(connection: socket.socket) -> int:
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     pid: int = struct.unpack("3i", credentials)[0]
     return pid
-
-
-def start_time(pid: int) -> int:
-    """When the process started, in clock ticks since boot (field 22 of /proc/PID/stat)."""
-    return int(_stat(pid)[19])
-
-
-def parent_of(pid: int) -> int | None:
-    """The parent's number; None if the process is gone."""
-    try:
-        return int(_stat(pid)[1])
-    except ProcessLookupError:
-        return None
-
-
-def _stat(pid: int) -> list[str]:
-    """The fields from the third on: the second is the program's name, which may hold anything."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        raise ProcessLookupError(f"There is no process {pid}.") from None

@@ -6,7 +6,6 @@ nothing that an older one signed can still be in use. All of that follows from t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,6 +21,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from services.local.files import write_whole
 
 BACKDATE = timedelta(seconds=10)
 """Certificates begin a little earlier, for clocks that are a little late."""
@@ -144,18 +145,6 @@ def keep_root(directory: Path, root: Root) -> None:
 
 def drop_root(directory: Path, root: Root) -> None:
     _path(directory, root).unlink(missing_ok=True)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Put a 0600 file into place at once, so that a reader, or the next start, sees all of it or the one before."""
-    fresh = path.with_name(f".{path.name}.fresh")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
 
 
 def _load(path: Path) -> Root:

@@ -13,15 +13,15 @@ import os
 import socket
 import stat
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import grpc
 import structlog
 
-from services.local.attestation import Register, peer_pid
+from services.local.workload.attestation import Register, peer_pid
 
 log = structlog.get_logger(__name__)
 
@@ -38,15 +38,14 @@ Furnish = Callable[[grpc.aio.Server, str | None], None]
 @asynccontextmanager
 async def open_front(path: Path, register: Register, furnish: Furnish) -> AsyncIterator[Front]:
     """Listen at `path` until the block ends. A socket left there by a killed process is replaced."""
-    listening = _listening(path)
-    front = Front(_inner(path), register, furnish)
-    server = await asyncio.start_unix_server(front.receive, sock=listening)
-    try:
-        yield front
-    finally:
-        server.close()
-        await front.close()
-        _remove(path)
+    with _listening(path) as listening:
+        front = Front(_inner(path), register, furnish)
+        server = await asyncio.start_unix_server(front.receive, sock=listening)
+        try:
+            yield front
+        finally:
+            server.close()
+            await front.close()
 
 
 class Front:
@@ -90,7 +89,7 @@ class Front:
         await asyncio.gather(*connections, return_exceptions=True)
         for server, path in self._servers.values():
             await server.stop(grace=None)
-            _remove(path)
+            path.unlink(missing_ok=True)
         with suppress(OSError):
             self._inner.rmdir()
 
@@ -108,7 +107,7 @@ class Front:
         async with self._starting:
             if room not in self._servers:
                 path = self._inner / f"{room or NOBODY}"
-                _remove(path)
+                path.unlink(missing_ok=True)
                 server = grpc.aio.server()
                 self._furnish(server, room)
                 server.add_insecure_port(f"unix:{path}")
@@ -145,25 +144,21 @@ def _inner(path: Path) -> Path:
     return inner
 
 
-def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
-
-
-def _listening(path: Path) -> socket.socket:
-    """A listening socket that only this account may connect to."""
+@contextmanager
+def _listening(path: Path) -> Iterator[socket.socket]:
+    """A socket that only this account may connect to; nothing of it is left at the end."""
     if len(os.fsencode(path)) > PATH_BYTES:
         raise ValueError(
             f"The socket's path is longer than {PATH_BYTES} bytes: {path}. Choose a data folder with a shorter path."
         )
-    _remove(path)
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
         before = os.umask(0o177)
         try:
             listening.bind(str(path))
         finally:
             os.umask(before)
-    except OSError:
-        listening.close()
-        raise
-    return listening
+        try:
+            yield listening
+        finally:
+            path.unlink(missing_ok=True)

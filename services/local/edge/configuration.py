@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from services.local.contract import Binding, bindings, services_of
-from services.local.page_routes import page_routes
-from services.local.refusals import mappers
-from services.local.upstreams import address, cluster, collector, http2, mutual_tls
+from services.local.edge.contract import Binding, bindings, services_of
+from services.local.edge.page_routes import page_routes
+from services.local.edge.refusals import mappers
+from services.local.edge.upstreams import address, cluster, collector, http2, mutual_tls
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 JSON = Mapping[str, Any]
 STREAM_IDLE_S = 120
 """The silence after which a stream counts as dead: rooms send a heartbeat every 15 s."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from services.local.edge import EdgeSettings, render
+from services.local.edge.configuration import EdgeSettings, render
 from services.local.fault import Fault
 from services.local.ports import has_ipv6
 from services.local.stack import Stack

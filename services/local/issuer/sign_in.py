@@ -14,7 +14,7 @@ from string import Template
 
 from aiohttp import web
 
-from services.local.grants import Account
+from services.local.issuer.grants import Account
 
 ASKED = (
     "client_id",

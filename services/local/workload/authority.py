@@ -7,7 +7,6 @@ supervisor admitted as a room have that room's identity, all others get PERMISSI
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -18,8 +17,9 @@ import structlog
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
 
 from services.common.background import alongside
-from services.local.attestation import Register
-from services.local.ca import (
+from services.local.workload.api import furnish
+from services.local.workload.attestation import Register
+from services.local.workload.ca import (
     Lives,
     Root,
     Svid,
@@ -31,17 +31,14 @@ from services.local.ca import (
     signer,
     trusted,
     wants_root,
-    write_whole,
 )
-from services.local.front import Front, open_front
-from services.local.workload_api import furnish
+from services.local.workload.front import Front, open_front
 
 log = structlog.get_logger(__name__)
 
 LEAF_LIFE_S = 3600.0
 ROOT_LIFE_S = 30 * 24 * 3600.0
 ROOM = re.compile(r"[a-z][a-z0-9-]{0,62}")
-SECRET_TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105 - a type's name
 LOOK_S = 5.0
 """How often the clock is looked at: timers stand still while a laptop sleeps, certificates do not."""
 
@@ -171,36 +168,3 @@ class Authority:
         if root is None:
             raise LookupError("No root can sign: refresh() makes one first.")
         return issue(root, self.spiffe_id(room), f"{room}.{self.trust_domain}", self.lives.leaf, now)
-
-
-async def write_sds(authority: Authority, room: str, directory: Path) -> None:
-    """Keep Envoy's secrets of `room` in `directory` fresh, for ever: svid.yaml ("svid") and bundle.yaml ("bundle")."""
-    while True:
-        version = authority.version
-        try:
-            put_sds(authority, room, directory)
-        except OSError as fault:
-            log.error("envoy's secrets cannot be written yet", directory=str(directory), fault=str(fault))  # noqa: TRY400
-            await asyncio.sleep(LOOK_S)
-            continue
-        await authority.changed(version)
-
-
-def put_sds(authority: Authority, room: str, directory: Path) -> None:
-    """Write both files once, each renamed into place: the bundle first, so that Envoy trusts before it shows."""
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    key_pem, chain_pem, bundle_pem = authority.svid(room)
-    trust = {"trusted_ca": _inline(bundle_pem)}
-    shown = {"certificate_chain": _inline(chain_pem), "private_key": _inline(key_pem)}
-    write_whole(directory / "bundle.yaml", _secret("bundle", "validation_context", trust))
-    write_whole(directory / "svid.yaml", _secret("svid", "tls_certificate", shown))
-
-
-def _inline(pem: bytes) -> dict[str, str]:
-    return {"inline_string": pem.decode()}
-
-
-def _secret(name: str, kind: str, value: dict[str, dict[str, str]]) -> bytes:
-    """A DiscoveryResponse with one secret. JSON, which is YAML too."""
-    resource = {"@type": SECRET_TYPE, "name": name, kind: value}
-    return json.dumps({"resources": [resource]}, indent=1).encode()

@@ -10,10 +10,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from spiffe._proto import workload_pb2 as wire
 from spiffe._proto import workload_pb2_grpc as wire_grpc
 
-from services.local.ca import Root
+from services.local.workload.ca import Root
 
 if TYPE_CHECKING:
-    from services.local.authority import Authority
+    from services.local.workload.authority import Authority
 
 HEADER = ("workload.spiffe.io", "true")
 NOBODY = "This process is no part of the mesh: start rooms with `soma up`, or one by hand with `soma run ROOM`."

@@ -1,0 +1,1 @@
+"""The OpenID provider of a development mesh: demo accounts, codes, tokens."""
