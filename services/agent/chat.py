@@ -75,7 +75,7 @@ class Chat:
             await store.ask_cancel(tx, ids)
         await self.stop(caller, ids)
         async with self.agent.db.upkeep(caller) as tx:
-            return await store.turn(tx, ids) or missing(name)
+            return known(await store.turn(tx, ids), name)
 
     async def stop(self, caller: Caller, ids: tuple[UUID, UUID]) -> None:
         """Wait until a turn that was asked to cancel has ended, five seconds at most."""
@@ -90,7 +90,7 @@ class Chat:
 
     async def get(self, caller: Caller, name: str) -> TurnResource:
         async with self.agent.db.tenant(caller) as tx:
-            return await store.turn(tx, turn_ids(name)) or missing(name)
+            return known(await store.turn(tx, turn_ids(name)), name)
 
     async def page(self, caller: Caller, request: wire.ListTurnsRequest) -> wire.ListTurnsResponse:
         """One page, newest first, ended early where it would be too large."""
@@ -119,7 +119,7 @@ class Chat:
         self._check_open()
         db = self.agent.db
         async with db.tenant(caller) as tx, once(tx, request.request_id, request, Accepted) as answer:
-            if answer.known:
+            if answer.known is not None:
                 tx.about(answer.known.turn)
                 return answer.known
             conversation = await enter_conversation(tx, request)
@@ -249,5 +249,8 @@ def check_sequence(after: int, last: int) -> None:
         raise Invalid("SEQUENCE_UNKNOWN", message, last_sequence=str(last))
 
 
-def missing(name: str) -> TurnResource:
-    raise no_turn(name)
+def known(turn: TurnResource | None, name: str) -> TurnResource:
+    """The turn. Raises NotFound TURN_UNKNOWN when there is none."""
+    if turn is None:
+        raise no_turn(name)
+    return turn

@@ -28,7 +28,7 @@ class Conversations:
             self.db.tenant(caller) as tx,
             once(tx, request.request_id, request, Conversation) as answer,
         ):
-            if answer.known:
+            if answer.known is not None:
                 tx.about(answer.known.name)
                 return answer.known
             conversation = new_id()
@@ -36,14 +36,11 @@ class Conversations:
             await store.add_conversation(tx, conversation, request.conversation.title, tx.clock.now())
             await events.append(tx, told.of_conversation("created", conversation))
             made = await store.conversation(tx, conversation)
-            return answer.keep(made or lost(conversation))
+            return answer.keep(known(made, conversation_name(conversation)))
 
     async def get(self, caller: Caller, name: str) -> Conversation:
         async with self.db.tenant(caller) as tx:
-            found = await store.conversation(tx, conversation_id(name))
-        if found is None:
-            raise no_conversation(name)
-        return found
+            return known(await store.conversation(tx, conversation_id(name)), name)
 
     async def page(self, caller: Caller, request: wire.ListConversationsRequest) -> wire.ListConversationsResponse:
         before = pages.before(request.page_token, "conversations")
@@ -63,7 +60,7 @@ class Conversations:
             once(tx, request.request_id, request, Conversation) as answer,
         ):
             tx.about(asked.name)
-            if answer.known:
+            if answer.known is not None:
                 return answer.known
             found = await store.locked(tx, conversation)
             if found is None:
@@ -72,7 +69,7 @@ class Conversations:
             await store.retitle(tx, conversation, asked.title, tx.clock.now())
             await events.append(tx, told.of_conversation("updated", conversation))
             made = await store.conversation(tx, conversation)
-            return answer.keep(made or lost(conversation))
+            return answer.keep(known(made, conversation_name(conversation)))
 
     async def delete(self, caller: Caller, request: wire.DeleteConversationRequest) -> wire.DeleteConversationResponse:
         """What runs in the conversation is ended first, and what was asked meanwhile, until the call's deadline."""
@@ -126,5 +123,8 @@ def check_etag(sent: str, newest: str) -> None:
         raise Conflict("ETAG_STALE", message, etag=newest)
 
 
-def lost(conversation: UUID) -> Conversation:
-    raise no_conversation(conversation_name(conversation))
+def known(conversation: Conversation | None, name: str) -> Conversation:
+    """The conversation. Raises NotFound CONVERSATION_UNKNOWN when there is none."""
+    if conversation is None:
+        raise no_conversation(name)
+    return conversation

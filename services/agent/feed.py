@@ -28,23 +28,25 @@ class Feed:
     cache: Cache
     key: str
     published: int = 0
+    """The number of the last event that is there."""
+    _waiting: list[bytes] = field(default_factory=list, init=False)
     _rest_until: float = field(default=0.0, init=False)
     _failures: int = field(default=0, init=False)
 
     async def publish(self, events: Sequence[ChatEvent]) -> None:
-        """Append those of the turn's events that are not there yet."""
-        if time.monotonic() < self._rest_until or self.published == len(events):
+        """Append the events that follow, with those that could not be appended before."""
+        self._waiting += [event.SerializeToString() for event in events]
+        if not self._waiting or time.monotonic() < self._rest_until:
             return
-        fresh = [event.SerializeToString() for event in events[self.published :]]
         try:
             async with asyncio.timeout(PATIENCE_S):
                 keep_s = 0 if self.published else KEEP_S
-                await self.cache.append(self.key, self.published + 1, fresh, keep_s=keep_s)
+                await self.cache.append(self.key, self.published + 1, self._waiting, keep_s=keep_s)
         except (Unavailable, TimeoutError):
             self._rest_until = time.monotonic() + PAUSES_S[min(self._failures, len(PAUSES_S) - 1)]
             self._failures += 1
         else:
-            self.published, self._failures = self.published + len(fresh), 0
+            self.published, self._waiting, self._failures = self.published + len(self._waiting), [], 0
 
 
 async def recall(cache: Cache, key: str, kept: Sequence[ChatEvent]) -> list[ChatEvent]:

@@ -65,7 +65,7 @@ class Orphans:
             ended = interrupted(row, said)
             await store.end_turn(tx, ids, "", ended, tx.clock.now())
             await events.append(tx, told.ended(ids, ended))
-        await Feed(self.cache, key_of(tenant, ids[1]), published=len(said)).publish(ended.transcript.events)
+        await Feed(self.cache, key_of(tenant, ids[1]), published=len(said)).publish(ended.transcript.events[-1:])
         log().warning("turn interrupted", turn=turn_name(*ids))
 
 

@@ -17,7 +17,7 @@ HEARTBEAT = ChatEvent(heartbeat=Heartbeat())
 
 
 class Publishes(Protocol):
-    """Where numbered events go for agents elsewhere. Never raises."""
+    """Where the events that follow go, for agents elsewhere. Never raises."""
 
     async def publish(self, events: Sequence[ChatEvent]) -> None: ...
 
@@ -60,7 +60,7 @@ class Transcript:
             fresh, self._inbox = self._inbox, []
             for sequence, event in enumerate(fresh, start=len(self.events) + 1):
                 event.sequence = sequence
-            await self._feed.publish([*self.events, *fresh])
+            await self._feed.publish(fresh)
             self.events += fresh
             self._changed()
             if not self._inbox:
@@ -79,7 +79,7 @@ class Transcript:
         """Say the last event, numbered by `closing`, and let the followers go."""
         self.events.append(event)
         self.leave()
-        await self._feed.publish(self.events)
+        await self._feed.publish([event])
 
     def leave(self) -> None:
         """Let the followers go without a last event: the turn is no longer ours."""

@@ -45,10 +45,6 @@ class Cache:
         streams = found.values() if isinstance(found, dict) else [rows for _, rows in found or []]
         return [(int(entry_id.split(b"-")[0]), fields[b"e"]) for rows in streams for entry_id, fields in flat(rows)]
 
-    async def forget(self, key: str) -> None:
-        with cache_errors():
-            await self.redis.delete(key)
-
 
 def flat(rows: list) -> list:  # type: ignore[type-arg]
     """RESP3 nests a stream's rows one deeper than RESP2."""

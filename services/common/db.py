@@ -22,7 +22,6 @@ from services.common.clock import Clock
 from services.common.errors import Denied, Invalid, Unavailable
 
 Record = asyncpg.Record
-UniqueViolation = asyncpg.UniqueViolationError
 
 ENTER = "SELECT set_config('role', $1, true), set_config('search_path', $2, true)"
 ACQUIRE_S = 5.0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol, TypeAlias
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from grpc import aio
 
 from services.common import validation
@@ -215,7 +215,7 @@ def forgiving(deserializer: Any) -> Any:
     def parse(raw: bytes) -> Any:
         try:
             return deserializer(raw)
-        except Exception:
+        except DecodeError:
             return MALFORMED
 
     return parse

@@ -43,6 +43,10 @@ def test_under_an_answer_stands_why_this_model(member: Visitor) -> None:
     expect(chosen.locator("meter")).to_have_attribute("value", re.compile(r"^[\d.]+$"))
     expect(chosen.locator("td").nth(2)).to_have_text(re.compile(r"^\$0\.0\d+$"))
     expect(chosen.locator("td").nth(3)).to_have_text(re.compile(r"^[\d.]+ m?s$"))
+    expect(turn.see("question")).to_be_in_viewport()
+    expect(member.see("jump")).to_have_count(0)
+    expect(rows.filter(has_text="gpt-4o-mini")).to_have_count(0)
+    turn.see("closed-toggle").click()
     expect(rows.filter(has_text="gpt-4o-mini")).to_contain_text("calls no model beyond this machine")
 
 
@@ -136,7 +140,7 @@ def test_conversations_are_found_again_renamed_and_deleted(member: Visitor) -> N
     row.hover()
     row.get_by_test_id("rename").click()
     member.see("title-field").fill("boats")
-    with member.page.expect_response(lambda response: response.request.method == "PATCH"):
+    with member.page.expect_request(lambda request: request.method == "PATCH"):
         member.see("title-field").press("Enter")
     member.see("new-chat").click()
     expect(member.see("welcome")).to_be_visible()

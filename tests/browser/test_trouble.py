@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -47,6 +48,18 @@ def test_a_question_that_is_too_long_cannot_be_sent(member: Visitor) -> None:
     expect(member.see("send")).to_be_disabled()
 
 
+def test_a_long_paste_without_a_space_does_not_freeze_the_page(member: Visitor) -> None:
+    field = member.see("question-field")
+    field.fill("a" * 128_000)
+    began = time.monotonic()
+    field.press("a")
+    member.read("new Promise((shown) => requestAnimationFrame(() => setTimeout(shown)))")
+
+    assert time.monotonic() - began < 2, "It took as long as this for one letter to be seen."
+    turn = member.ask("a" * 2_000)
+    turn.is_answered("You said: " + "a" * 2_000)
+
+
 def test_a_second_question_in_a_conversation_that_answers_is_refused_with_both_ways_on(member: Visitor) -> None:
     member.ask("script:words=400 script:pace=50").has_begun("word2")
     other = member.another_tab()
@@ -68,7 +81,7 @@ def test_a_room_that_is_down_is_said_and_the_question_waits_for_it(member: Visit
     with down(scripted_mesh, "agent"):
         turn = member.ask("are you there?")
         expect(member.see("banner")).to_contain_text("A part of the mesh is down")
-        expect(member.see("banner")).to_contain_text("Trying again")
+        expect(member.see("banner")).to_contain_text("; trying again")
         expect(turn.see("problem")).to_have_count(0)
 
     turn.is_answered("You said: are you there?")
@@ -81,7 +94,10 @@ def test_a_router_that_is_down_is_said_and_the_next_try_is_answered(member: Visi
         turn.ends("failed")
         expect(turn.see("problem")).to_contain_text("A part of the mesh is down")
         expect(turn.see("problem")).to_contain_text("router")
+        expect(member.see("banner")).to_contain_text("router")
 
+    expect(member.see("back")).to_be_visible()
+    expect(member.see("banner")).to_have_count(0)
     turn.see("retry").click()
     member.turn(1).is_answered("You said: who decides?")
 

@@ -18,7 +18,8 @@ export function openHouse(session: Session): House {
   const closing = new AbortController();
   const client = new Client(session);
   const route = new Route(closing.signal);
-  const mesh: Mesh = new Mesh(client.health, () => void conversations.load().then(() => chat.refresh()));
+  const recovered = (): void => void conversations.load().then(() => chat.refresh());
+  const mesh: Mesh = new Mesh(client.health, recovered, closing.signal);
   const conversations = new Conversations(client, (refusal) => mesh.suspect(refusal));
   const chat: Chat = new Chat(client, {
     named: (conversation) => route.name(conversation),

@@ -1,6 +1,6 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { refusalOf } from "../src/wire/refusal";
-import { eventsOf } from "../src/wire/sse";
+import { CLOSING_MS, eventsOf } from "../src/wire/sse";
 import type { ChatEvent } from "../src/wire/types";
 
 const utf8 = new TextEncoder();
@@ -31,6 +31,45 @@ test("events come out whole however the bytes were cut, inside a character too",
 
 test("half an event at the end is not an event", async () => {
   expect(await all(body(utf8.encode('data: {"sequence":1}\n\ndata: {"sequ')))).toEqual([{ sequence: 1 }]);
+});
+
+test("after its last event a stream is read to its end, not hung up on", async () => {
+  let hungUp = false;
+  let feed!: ReadableStreamDefaultController<Uint8Array>;
+  const stream = new ReadableStream<Uint8Array>({
+    start: (controller) => void (feed = controller),
+    cancel: () => void (hungUp = true),
+  });
+  feed.enqueue(utf8.encode('data: {"sequence":1,"done":{}}\n\n'));
+  for await (const _ of eventsOf(stream)) break;
+  feed.enqueue(utf8.encode(": the rest\n\n"));
+  feed.close();
+  await vi.waitFor(() => expect(feed.desiredSize).toBe(0)); // closed, and all of it read
+  expect(hungUp).toBe(false);
+});
+
+test("a stream that is not at its last event is hung up on", async () => {
+  let hungUp = false;
+  const stream = new ReadableStream<Uint8Array>({
+    start: (controller) => controller.enqueue(utf8.encode('data: {"sequence":1,"text":{"delta":"a"}}\n\n')),
+    cancel: () => void (hungUp = true),
+  });
+  for await (const _ of eventsOf(stream)) break;
+  expect(hungUp).toBe(true);
+});
+
+test("a stream that does not end after its last event is hung up on at last", async () => {
+  vi.useFakeTimers();
+  let hungUp = false;
+  const stream = new ReadableStream<Uint8Array>({
+    start: (controller) => controller.enqueue(utf8.encode('data: {"sequence":1,"error":{}}\n\n')),
+    cancel: () => void (hungUp = true),
+  });
+  for await (const _ of eventsOf(stream)) break;
+  expect(hungUp).toBe(false);
+  await vi.advanceTimersByTimeAsync(CLOSING_MS);
+  expect(hungUp).toBe(true);
+  vi.useRealTimers();
 });
 
 test("a bare Status instead of events is a refusal", async () => {

@@ -5,7 +5,7 @@ import { backoffMs, pause } from "../turn/pause";
 import { openTap } from "../turn/taps";
 import { asked, askedAgain, ended, failed, listed, type TurnView } from "../turn/turn";
 import type { Client } from "../wire/client";
-import { asRefusal, type Refusal } from "../wire/refusal";
+import { asRefusal, type Refusal, refusalIn } from "../wire/refusal";
 import type { Tier } from "../wire/types";
 import { Frames } from "./frames";
 import { dropPending, keepDraft, keepPending, pendingIn } from "./pending";
@@ -185,6 +185,7 @@ export class Chat {
     };
     try {
       latest = await follow(turn, this.doors(show, here), stop.signal);
+      if (latest.failure) this.ears.failed(refusalIn(latest.failure));
     } catch (error) {
       if (stop.signal.aborted) return;
       const refusal = asRefusal(error);

@@ -1,40 +1,55 @@
 /** Whether the mesh is up. Asked only after something failed, until it can answer again. */
 import { Store } from "../store";
+import { backoffMs, pause } from "../turn/pause";
 import { asRefusal, type Refusal } from "../wire/refusal";
 
-const POLL_MS = 4_000;
+/** How long it is told that all is well again. */
+const RELIEF_MS = 6_000;
+
+export type MeshView =
+  /** As far as the page knows. */
+  | { is: "well" }
+  | { is: "down"; cause: Refusal; againAtMs: number }
+  /** Was down until just now. */
+  | { is: "back" };
 
 export class Mesh {
-  /** What is down. Undefined: nothing that the page knows of. */
-  readonly down = new Store<Refusal | undefined>(undefined);
+  readonly view = new Store<MeshView>({ is: "well" });
   private polling = false;
 
   /** `recovered` is called each time that it can answer again. */
   constructor(
     private readonly health: () => Promise<void>,
     private readonly recovered: () => void,
+    private readonly closing: AbortSignal,
   ) {}
 
   /** Something failed: find out whether a part is down, and follow that until it is not. */
   suspect(cause: Refusal): void {
-    if (!cause.passing || this.polling) return;
+    if (!cause.blamesMesh || this.polling) return;
     this.polling = true;
-    void this.poll();
+    void this.poll()
+      .catch(() => undefined) // closing
+      .finally(() => {
+        this.polling = false;
+      });
   }
 
   private async poll(): Promise<void> {
-    for (;;) {
-      try {
-        await this.health();
-        break;
-      } catch (error) {
-        this.down.set(asRefusal(error));
-      }
-      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    for (let attempt = 1; ; attempt++) {
+      const cause = await this.health().then(() => undefined, asRefusal);
+      if (!cause) break;
+      const wait = backoffMs(attempt, Math.random());
+      this.view.set({ is: "down", cause, againAtMs: Date.now() + wait });
+      await pause(wait, this.closing);
     }
-    this.polling = false;
-    if (this.down.get() === undefined) return;
-    this.down.set(undefined);
+    if (this.view.get().is === "down") this.relieve();
+  }
+
+  private relieve(): void {
+    const back: MeshView = { is: "back" };
+    this.view.set(back);
+    setTimeout(() => this.view.change((view) => (view === back ? { is: "well" } : view)), RELIEF_MS);
     this.recovered();
   }
 }

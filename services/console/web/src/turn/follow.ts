@@ -71,7 +71,7 @@ async function listen(turn: TurnView, doors: FollowDoors, signal: AbortSignal, t
     return round.signal.aborted ? { turn } : { turn, cause: asRefusal(error) };
   } finally {
     tap.signal.removeEventListener("abort", letGo);
-    round.abort();
+    if (!ended(turn)) round.abort(); // the stream of an ended turn is read to its end
   }
 }
 

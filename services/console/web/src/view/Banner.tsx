@@ -1,28 +1,38 @@
-/** Says that a part is down, and when it is tried again. Gone when all is well. */
+/** Says that a part is down and when it is tried again, and for a moment that all is well again. */
 import { type ReactNode, useEffect, useState } from "react";
 import type { ChatView } from "../chat/chat";
-import type { Refusal } from "../wire/refusal";
-import { downTitle } from "./words";
+import type { MeshView } from "../chat/mesh";
+import { downSentence } from "./words";
 
 interface BannerProps {
-  down: Refusal | undefined;
+  mesh: MeshView;
   trouble: ChatView["trouble"];
 }
 
-export function Banner({ down, trouble }: BannerProps): ReactNode {
-  const cause = down ?? trouble?.cause;
-  if (!cause) return null;
+export function Banner({ mesh, trouble }: BannerProps): ReactNode {
+  const down = mesh.is === "down" ? mesh : undefined;
+  const cause = down?.cause ?? trouble?.cause;
+  const againAtMs = trouble?.againAtMs ?? down?.againAtMs ?? 0;
+  if (cause)
+    return (
+      <div className="banner" role="status" data-testid="banner" data-reason={cause.reason}>
+        <i className="beat" />
+        <span>
+          <strong>{downSentence(cause)}</strong>
+          <Countdown key={againAtMs} toMs={againAtMs} />
+        </span>
+      </div>
+    );
+  if (mesh.is !== "back") return null;
   return (
-    <div className="banner" role="status" data-testid="banner" data-reason={cause.reason}>
+    <div className="banner back" role="status" data-testid="back">
       <i className="beat" />
-      <span>
-        <strong>{downTitle(cause.reason)}.</strong> {cause.message}{" "}
-        {trouble ? <Countdown toMs={trouble.againAtMs} /> : "Looking again every few seconds."}
-      </span>
+      <span>All parts of the mesh are up again.</span>
     </div>
   );
 }
 
+/** Hidden from people who listen: it would be read to them every second. */
 function Countdown({ toMs }: { toMs: number }): ReactNode {
   const [now, setNow] = useState(Date.now);
   useEffect(() => {
@@ -30,5 +40,5 @@ function Countdown({ toMs }: { toMs: number }): ReactNode {
     return () => clearInterval(timer);
   }, []);
   const seconds = Math.ceil((toMs - now) / 1000);
-  return seconds > 0 ? `Trying again in ${seconds} s.` : "Trying again now.";
+  return <span aria-hidden="true">; trying again {seconds > 0 ? `in ${seconds} s` : "now"}.</span>;
 }

@@ -73,7 +73,7 @@ export function ChatPane({ house: { chat, route }, person, newChat, signIn }: Ch
     <>
       <Thread
         view={view}
-        person={person.name}
+        person={person}
         ask={ask}
         older={chat.older}
         reload={() => void chat.refresh()}

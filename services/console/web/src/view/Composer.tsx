@@ -1,10 +1,13 @@
 /** Where questions are written. Enter sends, Shift+Enter begins a line. */
 import { type FormEvent, type KeyboardEvent, type ReactNode, type RefObject, useLayoutEffect } from "react";
 import type { Tier } from "../wire/types";
+import { hasLongRun } from "./format";
 import { Icon } from "./icons";
 import { TierPicker } from "./TierPicker";
 
 const LIMIT_BYTES = 128 * 1024;
+/** More than this is surely higher than the field may get, so it is not measured. */
+const TALL_CHARS = 8_000;
 
 interface ComposerProps {
   field: RefObject<HTMLTextAreaElement | null>;
@@ -47,6 +50,7 @@ export function Composer({
     <form className="composer" onSubmit={submit} data-testid="composer">
       <textarea
         ref={field}
+        className={hasLongRun(text) ? "unkerned" : undefined}
         value={text}
         rows={1}
         onChange={(event) => write(event.target.value)}
@@ -101,7 +105,7 @@ function useHeight(field: RefObject<HTMLTextAreaElement | null>, text: string): 
   useLayoutEffect(() => {
     const box = field.current;
     if (!box) return;
-    box.style.height = "auto";
-    box.style.height = `${box.scrollHeight}px`;
+    box.style.height = text.length > TALL_CHARS ? "100dvh" : "auto";
+    if (text.length <= TALL_CHARS) box.style.height = `${box.scrollHeight}px`;
   }, [field, text]);
 }

@@ -2,7 +2,7 @@
 import type { ReactNode } from "react";
 import type { Failure } from "../wire/types";
 import { Icon } from "./icons";
-import { type Deed, wordsFor } from "./words";
+import { type Deed, spoken, wordsFor } from "./words";
 
 const LABELS: Record<Deed, string> = {
   retry: "Try again",
@@ -32,7 +32,7 @@ export function Problem({ failure, deeds }: ProblemProps): ReactNode {
       <Icon name="warning" />
       <div>
         <strong>{words.title}</strong>
-        <p>{failure.message || words.otherwise}</p>
+        <p>{spoken(failure.message || words.otherwise)}</p>
         {offered.length > 0 && (
           <div className="deeds">
             {offered.map((deed, i) => (

@@ -28,7 +28,7 @@ export function Rooms({ house, person, expired, signIn, signOut }: RoomsProps): 
   const running = useStorePart(chat.view, ({ turns }) => turns.some((turn) => !ended(turn)));
   const { rows } = useStore(conversations.view);
   const current = useStore(route.conversation);
-  const down = useStore(mesh.down);
+  const meshView = useStore(mesh.view);
   const small = useSmall();
   const [drawer, setDrawer] = useState(false);
   const [doomed, setDoomed] = useState<Conversation>();
@@ -105,7 +105,7 @@ export function Rooms({ house, person, expired, signIn, signOut }: RoomsProps): 
             </button>
           </div>
         )}
-        {!expired && <Banner down={down} trouble={trouble} />}
+        {!expired && <Banner mesh={meshView} trouble={trouble} />}
         {note && (
           <div className="banner" role="alert">
             <span>{note}</span>

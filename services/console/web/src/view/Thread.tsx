@@ -1,6 +1,7 @@
 /** The turns of the open conversation, oldest first. */
 import { type ReactNode, useEffect, useRef } from "react";
 import type { ChatView } from "../chat/chat";
+import type { Person } from "../session/person";
 import { Icon } from "./icons";
 import { Problem } from "./Problem";
 import { useFollow } from "./scroll";
@@ -9,7 +10,7 @@ import { Welcome } from "./Welcome";
 
 interface ThreadProps extends TurnDeeds {
   view: ChatView;
-  person: string;
+  person: Person;
   ask: (question: string) => void;
   older: (beforeShown: () => void) => Promise<void>;
   reload: () => void;

@@ -1,11 +1,12 @@
 /** One turn: the question, its answer as it comes, and what is known about it. */
-import { memo, type ReactNode, useEffect, useRef, useState } from "react";
+import { memo, type ReactNode, useRef, useState } from "react";
 import { Markdown } from "../markdown/Markdown";
 import { ended, textOf, type TurnView } from "../turn/turn";
 import { CopyButton } from "./CopyButton";
-import { clockTime, dollars, duration, fullTime, tierName } from "./format";
+import { clockTime, dollars, duration, fullTime, hasLongRun, tierName } from "./format";
 import { Icon } from "./icons";
 import { Problem } from "./Problem";
+import { useReveal } from "./scroll";
 import type { Deed } from "./words";
 import { WhyModel } from "./WhyModel";
 
@@ -23,11 +24,19 @@ export const TurnItem = memo(function TurnItem({ turn, act }: TurnItemProps) {
   return (
     <article className="turn" data-testid="turn" data-phase={turn.phase}>
       <h2 className="visually-hidden">You asked</h2>
-      <div className="question" data-testid="question" title={fullTime(turn.askedAt)}>
+      <div
+        className={hasLongRun(turn.question) ? "question unkerned" : "question"}
+        data-testid="question"
+        title={fullTime(turn.askedAt)}
+      >
         {turn.question}
       </div>
       <h2 className="visually-hidden">Answer</h2>
-      <div className={running ? "answer running" : "answer"} data-testid="answer" aria-busy={running}>
+      <div
+        className={`answer${running ? " running" : ""}${hasLongRun(text) ? " unkerned" : ""}`}
+        data-testid="answer"
+        aria-busy={running}
+      >
         {text ? <Markdown text={text} growing={running} /> : running && <Waiting turn={turn} />}
         {turn.phase === "cancelled" && (
           <p className="note">{text ? "Stopped here." : "Stopped before the first word."}</p>
@@ -53,9 +62,7 @@ function Waiting({ turn }: { turn: TurnView }): ReactNode {
 function Foot({ turn, text }: { turn: TurnView; text: string }): ReactNode {
   const [open, setOpen] = useState(false);
   const foot = useRef<HTMLElement>(null);
-  useEffect(() => {
-    if (open) foot.current?.scrollIntoView({ block: "nearest" });
-  }, [open]);
+  useReveal(foot, open);
   const { decision } = turn;
   return (
     <footer ref={foot}>

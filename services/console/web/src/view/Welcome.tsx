@@ -1,24 +1,21 @@
 /** What an empty conversation shows. */
 import type { ReactNode } from "react";
+import type { Person } from "../session/person";
 import { Mark } from "./icons";
 
+/** Answered well by a model of 135 million parameters too. */
 const EXAMPLES = [
-  { title: "Explain an idea", question: "Explain what mutual TLS is, as if to a new colleague, in five sentences." },
-  {
-    title: "Compare in a table",
-    question: "Compare TCP, UDP and QUIC in a table: ordering, handshake, where each is used.",
-  },
-  { title: "Write some code", question: "Write a Python function that merges overlapping intervals, with two tests." },
-  { title: "Think it over", question: "What should I check before I move a Postgres database to a new machine?" },
+  { title: "Understand the world", question: "Explain in a few sentences why the sky is blue." },
+  { title: "Write some code", question: "Write a Python function that says whether a word is a palindrome." },
+  { title: "Learn a term", question: "What is mutual TLS?" },
+  { title: "Get a list", question: "Give me five tips for a good night's sleep." },
 ];
 
-export function Welcome({ person, ask }: { person: string; ask: (question: string) => void }): ReactNode {
+export function Welcome({ person, ask }: { person: Person; ask: (question: string) => void }): ReactNode {
   return (
     <section className="welcome" data-testid="welcome">
       <Mark />
-      <h1>
-        {greeting(new Date().getHours())}, {person.split(" ")[0]}.
-      </h1>
+      <h1>{[greeting(new Date().getHours()), ...firstName(person)].join(", ")}.</h1>
       <p>Ask anything. Under each answer you can see which model gave it, why, and what it cost.</p>
       <ul>
         {EXAMPLES.map(({ title, question }) => (
@@ -32,6 +29,11 @@ export function Welcome({ person, ask }: { person: string; ask: (question: strin
       </ul>
     </section>
   );
+}
+
+/** None when they are called by their role, as the demo accounts are. */
+function firstName({ name, roles }: Person): string[] {
+  return roles.includes(name.toLowerCase()) ? [] : name.split(" ").slice(0, 1);
 }
 
 function greeting(hour: number): string {

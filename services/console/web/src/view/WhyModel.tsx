@@ -1,13 +1,16 @@
 /** Why this model answered: what was asked for, what was looked at, what it cost. */
-import type { ReactNode } from "react";
+import { type ReactNode, useRef, useState } from "react";
 import type { TurnView } from "../turn/turn";
 import type { Candidate, Decision } from "../wire/types";
 import { count, dollars, duration, tierName } from "./format";
+import { Icon } from "./icons";
+import { useReveal } from "./scroll";
+import { spoken } from "./words";
 
 export function WhyModel({ turn, decision }: { turn: TurnView; decision: Decision }): ReactNode {
   return (
     <section className="why" aria-label="Why this model" data-testid="why-panel">
-      {decision.why && <p className="why-sentence">{decision.why}</p>}
+      {decision.why && <p className="why-sentence">{spoken(decision.why)}</p>}
       <dl>
         {facts(turn, decision).map(([name, value]) => (
           <div key={name}>
@@ -16,6 +19,7 @@ export function WhyModel({ turn, decision }: { turn: TurnView; decision: Decisio
           </div>
         ))}
       </dl>
+      {decision.prices && <p className="prices">Prices: {decision.prices}</p>}
       {decision.candidates?.length ? <Candidates candidates={decision.candidates} chosen={decision} /> : null}
     </section>
   );
@@ -40,14 +44,21 @@ function facts(turn: TurnView, decision: Decision): [string, ReactNode][] {
         `${count(usage.inputTokens)} in, ${count(usage.outputTokens)} out${usage.estimated ? " (estimated)" : ""}`,
     ],
     ["Context window", decision.windowTokens ? `${count(decision.windowTokens)} tokens` : ""],
-    ["Prices", decision.prices],
   ];
   return all.filter(([, value]) => value);
 }
 
 function Candidates({ candidates, chosen }: { candidates: Candidate[]; chosen: Decision }): ReactNode {
+  const [all, setAll] = useState(false);
+  const table = useRef<HTMLDivElement>(null);
+  useReveal(table, all);
+  const open = candidates.filter(({ closed }) => !closed);
+  const closed = candidates.filter(({ closed }) => closed);
+  const row = (candidate: Candidate): ReactNode => (
+    <Row key={`${candidate.provider}/${candidate.model}`} candidate={candidate} chosen={isChosen(candidate, chosen)} />
+  );
   return (
-    <div className="table" tabIndex={0} role="region" aria-label="Models that were looked at">
+    <div ref={table} className="table" tabIndex={0} role="region" aria-label="Models that were looked at">
       <table data-testid="candidates">
         <thead>
           <tr>
@@ -58,13 +69,23 @@ function Candidates({ candidates, chosen }: { candidates: Candidate[]; chosen: D
           </tr>
         </thead>
         <tbody>
-          {candidates.map((candidate) => (
-            <Row
-              key={`${candidate.provider}/${candidate.model}`}
-              candidate={candidate}
-              chosen={isChosen(candidate, chosen)}
-            />
-          ))}
+          {open.map(row)}
+          {closed.length > 0 && (
+            <tr>
+              <td colSpan={4} className="fold">
+                <button
+                  type="button"
+                  className="quiet"
+                  aria-expanded={all}
+                  onClick={() => setAll(!all)}
+                  data-testid="closed-toggle"
+                >
+                  {closed.length === 1 ? "1 other was" : `${closed.length} others were`} closed <Icon name="chevron" />
+                </button>
+              </td>
+            </tr>
+          )}
+          {all && closed.map(row)}
         </tbody>
       </table>
     </div>
@@ -84,7 +105,7 @@ function Row({ candidate, chosen }: { candidate: Candidate; chosen: boolean }): 
       </td>
       {closed ? (
         <td colSpan={3} className="reason">
-          {closed}
+          {spoken(closed)}
         </td>
       ) : (
         <>

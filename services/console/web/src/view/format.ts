@@ -42,3 +42,15 @@ export function era(iso: string | undefined, now: Date): string {
 }
 
 const midnight = (date: Date): number => new Date(date.getFullYear(), date.getMonth(), date.getDate()).getTime();
+
+const LONG_RUN = 1_000;
+
+/**
+ * Whether the text has a very long run without a space. Where each pair of its letters is kerned, the browser shapes
+ * the whole rest of it again for each line that it breaks: seconds for 128 KiB. Such a run is shown without kerning.
+ */
+export function hasLongRun(text: string): boolean {
+  if (text.length < LONG_RUN) return false;
+  for (const [run] of text.matchAll(/\S+/g)) if (run.length >= LONG_RUN) return true;
+  return false;
+}

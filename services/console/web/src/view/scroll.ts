@@ -35,20 +35,30 @@ export function useFollow(
     const box = frame.current;
     if (!box || !content.current) return;
     let top = box.scrollTop;
+    let unfolding = false;
+    /** How high the content was once a reader at its end had unfolded a part: that is no newer text. */
+    let unfoldedTo = 0;
+    const isNear = (): boolean => box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_PX;
     const scrolled = (): void => {
-      const near = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_PX;
-      if (box.scrollTop < top - 1 && !near) held.current = false;
+      const near = isNear();
+      const up = box.scrollTop < top - 1;
+      if (up && !near) held.current = false;
       if (near) held.current = true;
+      if (up || near) unfoldedTo = 0;
       top = box.scrollTop;
-      setAtEnd(near);
+      setAtEnd(near || box.scrollHeight <= unfoldedTo);
     };
     const resized = new ResizeObserver(() => {
       if (held.current && filled.current) box.scrollTop = box.scrollHeight;
+      if (unfolding) unfoldedTo = box.scrollHeight;
+      unfolding = false;
       scrolled();
     });
     /** What a reader unfolds, they want to read from its beginning. */
     const unfolded = ({ target }: Event): void => {
-      if (target instanceof Element && target.closest("[aria-expanded]")) held.current = false;
+      if (!(target instanceof Element && target.closest("[aria-expanded]"))) return;
+      unfolding = isNear() || box.scrollHeight <= unfoldedTo;
+      held.current = false;
     };
     box.addEventListener("click", unfolded);
     box.addEventListener("scroll", scrolled, { passive: true });
@@ -72,4 +82,25 @@ export function useFollow(
   }, [frame, first]);
 
   return { atEnd, jump, keepPlace };
+}
+
+const MARGIN_PX = 12;
+
+/**
+ * Brings what was unfolded into sight, as far as its turn stays there too: the answer's beginning if that is seen, or
+ * else enough of its end to fill half of the frame.
+ */
+export function useReveal(part: RefObject<HTMLElement | null>, open: boolean): void {
+  useEffect(() => {
+    const frame = part.current?.closest(".thread");
+    const turn = part.current?.closest(".turn");
+    const [answer, foot] = [turn?.querySelector(".answer"), turn?.querySelector("footer")];
+    if (!open || !frame || !part.current || !answer || !foot) return;
+    const { top, bottom, height } = frame.getBoundingClientRect();
+    const needed = part.current.getBoundingClientRect().bottom + MARGIN_PX - bottom;
+    const toAnswer = answer.getBoundingClientRect().top - MARGIN_PX - top;
+    const toMiddle = foot.getBoundingClientRect().top - top - height / 2;
+    const by = Math.min(needed, Math.max(toAnswer, toMiddle));
+    if (by > 0) frame.scrollTop += by;
+  }, [part, open]);
 }

@@ -1,5 +1,7 @@
 /** What each reason means to a person, and what they can do. The mesh's own sentence is shown beneath the title. */
+import type { Refusal } from "../wire/refusal";
 import type { Failure } from "../wire/types";
+import { tierName } from "./format";
 
 export type Deed = "retry" | "go-to-running" | "stop-running" | "sign-in" | "edit" | "new-chat";
 
@@ -22,11 +24,17 @@ export function wordsFor({ reason = "", retryable = false }: Failure): Words {
   };
 }
 
-/** Titles of what may pass by itself, for the banner. */
-export function downTitle(reason: string): string {
+/** What is down, for the banner: the mesh's own first sentence, which names the part if it knows it. No full stop. */
+export function downSentence({ reason, message }: Refusal): string {
   if (reason === "CUT") return "The connection was lost";
-  return reason === "UNREACHABLE" ? "The mesh cannot be reached" : "A part of the mesh is down";
+  if (reason === "UNREACHABLE") return "The mesh cannot be reached";
+  const [first = ""] = spoken(message).split(/(?<=[.!?])\s/);
+  return first.replace(/\.$/, "") || "A part of the mesh is down";
 }
+
+/** A sentence of the mesh with the tiers' names as the page writes them. */
+export const spoken = (sentence: string): string =>
+  sentence.replace(/\b(premium|standard|slm)(?= tier\b)/g, (tier) => tierName(tier));
 
 const WORDS: Record<string, Words> = {
   TURN_RUNNING: {

@@ -54,7 +54,9 @@ export class Client {
   };
 
   private async json<T>(method: string, path: string, body?: unknown): Promise<T> {
-    const answer = await this.authorised(path, requestOf(method, body, AbortSignal.timeout(CALL_TIMEOUT_MS)));
+    const request = requestOf(method, body, AbortSignal.timeout(CALL_TIMEOUT_MS));
+    const keepalive = method !== "GET"; // a change gets through although the page is left at once
+    const answer = await this.authorised(path, { ...request, keepalive });
     return (await answer.json()) as T;
   }
 

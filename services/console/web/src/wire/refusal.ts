@@ -28,6 +28,11 @@ export class Refusal extends Error {
     return PASSING.has(this.reason);
   }
 
+  /** A part of the mesh may be down, so it is worth asking it how it is. */
+  get blamesMesh(): boolean {
+    return this.passing || this.reason === "MODEL_UNAVAILABLE";
+  }
+
   /** Nobody is signed in any more. */
   get signedOut(): boolean {
     return this.reason === SIGNED_OUT || this.reason === "TOKEN_REFUSED";
@@ -41,6 +46,10 @@ export class Refusal extends Error {
     return { reason: this.reason, message: this.message, retryable: this.retryable };
   }
 }
+
+/** What an event or a turn says of its failure, as the refusal that it is. */
+export const refusalIn = ({ reason = "", message = "", retryable = false }: Failure): Refusal =>
+  new Refusal(reason, message, { retryable });
 
 export const unreachable = (): Refusal => new Refusal(UNREACHABLE, "Nothing answers at this address. Is the mesh up?");
 

@@ -4,12 +4,15 @@ import type { ChatEvent } from "./types";
 
 /** The edge sends a heartbeat every 15 s. After three missed ones the connection is dead. */
 export const SILENCE_MS = 45_000;
+/** How long the end of a stream is waited for after its last event. */
+export const CLOSING_MS = 2_000;
 
 /** What each read brought, in order. Ends when the stream ends; refuses with CUT when it breaks or falls silent. */
 export async function* eventsOf(body: ReadableStream<Uint8Array>, silenceMs = SILENCE_MS): AsyncGenerator<ChatEvent[]> {
   const reader = body.getReader();
   const utf8 = new TextDecoder();
   let rest = "";
+  let over = false;
   try {
     for (;;) {
       const { done, value } = await within(silenceMs, reader.read()).catch(() => Promise.reject(cut()));
@@ -18,13 +21,21 @@ export async function* eventsOf(body: ReadableStream<Uint8Array>, silenceMs = SI
       if (end >= 0) {
         const events = parse(rest.slice(0, end));
         rest = rest.slice(end + 2);
+        over ||= events.some(({ done, error }) => done ?? error);
         if (events.length > 0) yield events;
       }
       if (done) return refuseBareStatus(rest);
     }
   } finally {
-    await reader.cancel().catch(() => undefined);
+    const letGo = (): Promise<void> => reader.cancel().catch(() => undefined);
+    if (over) void within(CLOSING_MS, toTheEnd(reader)).catch(letGo);
+    else await letGo();
   }
+}
+
+/** Hanging up after the last event but before the end would look to the mesh as if the reader had gone in mid-answer. */
+async function toTheEnd(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<void> {
+  while (!(await reader.read()).done);
 }
 
 function parse(messages: string): ChatEvent[] {
