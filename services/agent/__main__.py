@@ -13,6 +13,7 @@ from services.agent.conversations import Conversations
 from services.agent.orphans import Orphans
 from services.agent.service import ChatService, ConversationService, HealthService
 from services.agent.turn import Agent
+from services.agent.watching import Elsewhere
 from services.common.background import alongside
 from services.common.cache import open_cache
 from services.common.client import open_channel
@@ -40,7 +41,8 @@ async def main(config: AgentConfig) -> None:
         cache = await doors.enter_async_context(open_cache(config.cache_url))
         router = await doors.enter_async_context(open_channel(ground.identity, config.router, "router"))
         holder = f"{socket.gethostname()}/{os.getpid()}/{new_id()}"
-        chat = Chat(Agent(holder, ground.db, cache, RouterServiceStub(router), ground.sight), most=config.turns)
+        agent = Agent(holder, ground.db, cache, RouterServiceStub(router), ground.sight)
+        chat = Chat(agent, Elsewhere(ground.db, cache), most=config.turns)
         await doors.enter_async_context(alongside(Orphans(ground.db, cache, chat.turns).watch(), name="orphans"))
         health = HealthService(ground.db, health_pb2_grpc.HealthStub(router), MODELS)
         services = [

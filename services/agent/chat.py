@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import UUID
 
 from services.agent import prompt, store, told
-from services.agent.feed import key_of, recall
 from services.agent.names import conversation_id, conversation_name, no_conversation, no_turn, turn_ids, turn_name
-from services.agent.transcript import HEARTBEAT, HEARTBEAT_S
-from services.agent.turn import TURN_S, Agent, Turn
+from services.agent.turn import Agent, Turn
+from services.agent.watching import LAST, LOOK_S, Elsewhere, check_sequence
 from services.common import events, pages
 from services.common.caller import Caller
 from services.common.clock import new_id
 from services.common.db import Transaction
-from services.common.errors import Conflict, Exhausted, Invalid, Unavailable
+from services.common.errors import Conflict, Exhausted, Unavailable
 from services.common.once import once
 from services.common.telemetry import log
 from soma.agent.v1 import chat_service_pb2 as wire
@@ -28,9 +26,6 @@ from soma.agent.v1.conversation_pb2 import Turn as TurnResource
 T = TypeVar("T")
 
 CANCEL_S = 5.0
-WATCH_S = TURN_S + 60
-LOOK_S = 1.0
-LAST = ("done", "error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +33,7 @@ class Chat:
     """The turns that run here, and the way to those that run elsewhere or have ended."""
 
     agent: Agent
+    elsewhere: Elsewhere
     most: int
     """How many turns may run at once."""
     turns: dict[UUID, Turn] = field(default_factory=dict)
@@ -62,7 +58,7 @@ class Chat:
                 yield event
                 if event.WhichOneof("event") in LAST:
                     return
-        async for event in self._watch_elsewhere(caller, ids, after):
+        async for event in self.elsewhere.watch(caller, ids, after):
             yield event
 
     async def cancel(self, caller: Caller, name: str) -> TurnResource:
@@ -85,7 +81,7 @@ class Chat:
                 turn.stop("cancelled")
                 await turn.over.wait()
                 return
-            while (said := await self._said(caller, ids)) and said[0]:
+            while (said := await self.elsewhere.said(caller, ids)) and said[0]:
                 await asyncio.sleep(LOOK_S / 4)
 
     async def get(self, caller: Caller, name: str) -> TurnResource:
@@ -181,50 +177,6 @@ class Chat:
         same = turn and (turn.caller.tenant, turn.caller.subject) == (caller.tenant, caller.subject)
         return turn if mine and same else None
 
-    async def _said(self, caller: Caller, ids: tuple[UUID, UUID]) -> tuple[bool, list[ChatEvent]] | None:
-        async with self.agent.db.upkeep(caller) as tx:
-            return await store.said(tx, ids)
-
-    async def _watch_elsewhere(self, caller: Caller, ids: tuple[UUID, UUID], after: int) -> AsyncIterator[ChatEvent]:
-        """A turn that has ended, or runs in another agent: from Postgres, and until it ends from Valkey."""
-        cache, key = self.agent.cache, key_of(caller.tenant, ids[1])
-        seen, quiet_since, checked = after, time.monotonic(), False
-        async with asyncio.timeout(WATCH_S):
-            while True:
-                said = await self._said(caller, ids)
-                if said is None:
-                    raise no_turn(turn_name(*ids))
-                running, kept = said
-                known = await recall(cache, key, kept) if running else kept
-                if not checked:
-                    check_sequence(after, len(known))
-                    checked = True
-                for event in known[seen:]:
-                    seen, quiet_since = event.sequence, time.monotonic()
-                    yield event
-                if not running:
-                    return
-                async for event in self._live(key, seen):
-                    seen, quiet_since = event.sequence, time.monotonic()
-                    yield event
-                    if event.WhichOneof("event") in LAST:
-                        return
-                if time.monotonic() - quiet_since > HEARTBEAT_S:
-                    quiet_since = time.monotonic()
-                    yield HEARTBEAT
-
-    async def _live(self, key: str, seen: int) -> AsyncIterator[ChatEvent]:
-        """What Valkey has next, for as long as it goes on without a gap or a second's pause."""
-        try:
-            while entries := await self.agent.cache.after(key, seen, wait_s=LOOK_S):
-                for number, raw in entries:
-                    if number != seen + 1:
-                        return
-                    seen = number
-                    yield ChatEvent.FromString(raw)
-        except Unavailable:
-            await asyncio.sleep(LOOK_S)
-
 
 async def enter_conversation(tx: Transaction, request: wire.ChatRequest) -> UUID:
     """The conversation to go on with, held until commit; or a new one, titled by its first question."""
@@ -240,13 +192,6 @@ async def enter_conversation(tx: Transaction, request: wire.ChatRequest) -> UUID
         raise no_conversation(request.conversation)
     await store.touch(tx, conversation, found[0] or prompt.title_of(request.text), now)
     return conversation
-
-
-def check_sequence(after: int, last: int) -> None:
-    """Raise Invalid SEQUENCE_UNKNOWN beyond the last event."""
-    if after > last:
-        message = f"The turn has {last} events; there is nothing after {after} yet. Watch from 0."
-        raise Invalid("SEQUENCE_UNKNOWN", message, last_sequence=str(last))
 
 
 def known(turn: TurnResource | None, name: str) -> TurnResource:
