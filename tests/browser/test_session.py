@@ -21,7 +21,8 @@ SPOIL = """(parts) => {
 def test_a_person_signs_in_with_code_and_pkce_is_greeted_and_signs_out(visit: Visit) -> None:
     person = visit().sign_in()
 
-    expect(person.see("welcome")).to_contain_text("Member")
+    expect(person.see("welcome")).to_contain_text("Good ")
+    expect(person.see("person")).to_contain_text("Member")
     expect(person.see("person")).to_contain_text("acme")
     asked = query(person.noise.sent("GET", "/oidc/authorize")[0])
     redeemed = form(person.noise.sent("POST", "/oidc/token")[0])

@@ -20,7 +20,7 @@ class Noise:
     refused: list[str] = field(default_factory=list)
     """Answers of 400 and above."""
     broken: list[str] = field(default_factory=list)
-    """Requests without a whole answer, an answer's stream too."""
+    """Requests without a whole answer, but for streams that the page itself let go of."""
     complaints: list[str] = field(default_factory=list)
     """Errors and warnings on the console, uncaught errors, and dialogs."""
 
@@ -44,7 +44,9 @@ class Noise:
             self.refused.append(f"{response.status} {response.url}")
 
     def _broke(self, request: Request) -> None:
-        self.broken.append(f"{request.url} {request.failure}")
+        let_go = request.failure == "net::ERR_ABORTED" and request.url.partition("?")[0].endswith((":stream", ":watch"))
+        if not let_go:
+            self.broken.append(f"{request.url} {request.failure}")
 
     def _threw(self, error: Error) -> None:
         self.complaints.append(str(error))

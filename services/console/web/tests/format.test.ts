@@ -1,7 +1,9 @@
 import { expect, test } from "vitest";
 import { decoded } from "../src/markdown/entities";
 import { backoffMs } from "../src/turn/pause";
-import { dollars, duration, era } from "../src/view/format";
+import { dollars, duration, era, hasLongRun } from "../src/view/format";
+import { downSentence } from "../src/view/words";
+import { Refusal } from "../src/wire/refusal";
 
 test("micro-USD become dollars to the last digit, or free", () => {
   expect(["0", undefined, "123", "1000000", "1250000", "10", 412].map(dollars)).toEqual([
@@ -37,4 +39,18 @@ test("backoff doubles to ten seconds", () => {
 
 test("character references become characters, and never markup", () => {
   expect(decoded("a &amp; b &lt;i&gt; &#65;&#x42; &unknown; &")).toBe("a & b <i> AB &unknown; &");
+});
+
+test("a long run is one without a space, however long the text", () => {
+  expect(hasLongRun("word ".repeat(10_000))).toBe(false);
+  expect(hasLongRun(`word ${"a".repeat(1_000)}`)).toBe(true);
+});
+
+test("a banner says the mesh's first sentence, which names the part", () => {
+  const said = (reason: string, message: string): string => downSentence(new Refusal(reason, message));
+  const down = "The router is not answering. Try again in a moment.";
+  expect(said("ROOM_UNAVAILABLE", down)).toBe("The router is not answering");
+  expect(said("UNREACHABLE", "Nothing answers.")).toBe("The mesh cannot be reached");
+  expect(said("MODEL_UNAVAILABLE", "No model of the slm tier or below is open.")).toContain("the Small tier");
+  expect(said("ROOM_UNAVAILABLE", "")).toBe("A part of the mesh is down");
 });

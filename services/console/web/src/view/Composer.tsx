@@ -1,7 +1,6 @@
 /** Where questions are written. Enter sends, Shift+Enter begins a line. */
 import { type FormEvent, type KeyboardEvent, type ReactNode, type RefObject, useLayoutEffect } from "react";
 import type { Tier } from "../wire/types";
-import { hasLongRun } from "./format";
 import { Icon } from "./icons";
 import { TierPicker } from "./TierPicker";
 
@@ -50,7 +49,7 @@ export function Composer({
     <form className="composer" onSubmit={submit} data-testid="composer">
       <textarea
         ref={field}
-        className={hasLongRun(text) ? "unkerned" : undefined}
+        className="unkerned" // before a long run is pasted: the browser lays it out before it tells
         value={text}
         rows={1}
         onChange={(event) => write(event.target.value)}

@@ -33,7 +33,8 @@ export function Welcome({ person, ask }: { person: Person; ask: (question: strin
 
 /** None when they are called by their role, as the demo accounts are. */
 function firstName({ name, roles }: Person): string[] {
-  return roles.includes(name.toLowerCase()) ? [] : name.split(" ").slice(0, 1);
+  const [first = ""] = name.split(" ");
+  return !first || roles.includes(first.toLowerCase()) ? [] : [first];
 }
 
 function greeting(hour: number): string {
