@@ -26,6 +26,7 @@ from soma.agent.v1.conversation_pb2 import Turn as TurnResource
 T = TypeVar("T")
 
 CANCEL_S = 5.0
+DEFAULT_TIER = "standard"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,25 +120,24 @@ class Chat:
                 tx.about(answer.known.turn)
                 return answer.known
             conversation = await enter_conversation(tx, request)
-            ids = (conversation, new_id())
+            ids, tier = (conversation, new_id()), request.tier or DEFAULT_TIER
             accepted = Accepted(turn=turn_name(*ids), conversation=conversation_name(conversation))
-            await self._write(tx, ids, request, accepted)
+            await self._write(tx, ids, request.text, tier, accepted)
             answer.keep(accepted)
-        self._run(self.agent.begin(ids, caller, request.text, request.tier or "standard", ChatEvent(accepted=accepted)))
+        self._run(self.agent.begin(ids, caller, request.text, tier, ChatEvent(accepted=accepted)))
         return accepted
 
     async def _write(
-        self, tx: Transaction, ids: tuple[UUID, UUID], request: wire.ChatRequest, accepted: Accepted
+        self, tx: Transaction, ids: tuple[UUID, UUID], question: str, tier: str, accepted: Accepted
     ) -> None:
         tx.about(accepted.turn)
         first = ChatEvent(sequence=1, accepted=accepted)
-        tier = request.tier or "standard"
-        other = await store.add_turn(tx, ids, request.text, tier, first, tx.clock.now(), self.agent.holder)
+        other = await store.add_turn(tx, ids, question, tier, first, tx.clock.now(), self.agent.holder)
         if other:
             running = turn_name(ids[0], other)
             message = "A question of this conversation is still being answered. Wait for it, or cancel it."
             raise Conflict("TURN_RUNNING", message, turn=running)
-        await events.append(tx, told.asked(ids, request.text))
+        await events.append(tx, told.asked(ids, question))
 
     def _check_open(self) -> None:
         if self.closing.is_set():

@@ -57,10 +57,10 @@ class Orphans:
         caller = Caller.system("agent", tenant)
         async with self.db.tenant(caller, action="turn.interrupted") as tx:
             row = await store.take_orphan(tx, ids)
-            tx.about(turn_name(*ids))
             if row is None:
                 tx.about_nothing()
                 return
+            tx.about(turn_name(*ids))
             said = await recall(self.cache, key_of(tenant, ids[1]), Transcript.FromString(row["events"]).events)
             ended = interrupted(row, said)
             await store.end_turn(tx, ids, "", ended, tx.clock.now())

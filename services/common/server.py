@@ -17,7 +17,7 @@ from grpc_health.v1.health import aio as health_aio
 from pydantic import ValidationError
 
 from services.common.background import alongside
-from services.common.clock import Clock, SystemClock
+from services.common.clock import SystemClock
 from services.common.config import RoomConfig
 from services.common.db import Database, open_database
 from services.common.errors import Refusal
@@ -41,12 +41,10 @@ OPTIONS = (
 class Ground:
     """The doors that every room has."""
 
-    room: str
     identity: Identity
     verifier: Verifier
     db: Database
     sight: Sight
-    clock: Clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,7 @@ async def open_ground(config: RoomConfig, room: str) -> AsyncIterator[Ground]:
             doors.enter_async_context(open_database(config.database_url, clock)),
             doors.enter_async_context(open_verifier(config.issuer, config.audience, config.jwks_url, clock)),
         )
-        yield Ground(room, identity, verifier, db, sight, clock)
+        yield Ground(identity, verifier, db, sight)
 
 
 async def nothing() -> None:

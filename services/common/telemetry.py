@@ -1,4 +1,4 @@
-"""The one door to metrics (Prometheus) and logs (structlog), and where a room's traces begin. Every metric stands here.
+"""What a room shows of itself: where its logs and traces begin, and the one door to metrics. Every metric stands here.
 
 Logs go to stdout, one JSON object a line.
 """
