@@ -131,6 +131,8 @@ def field_schema(field: FieldDescriptor) -> dict[str, object]:
     if field.type == FieldDescriptor.TYPE_UINT32:
         const = {"const": rules.uint32.const} if rules.uint32.HasField("const") else {}
         return {"type": "integer", "minimum": 0, "maximum": 2**32 - 1} | const
+    if field.type == FieldDescriptor.TYPE_INT32:
+        return {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1}
     if field.type == FieldDescriptor.TYPE_DOUBLE:
         return {"type": "number"}
     if field.type == FieldDescriptor.TYPE_BOOL:

@@ -28,11 +28,12 @@ from services.local.workload.authority import Authority, open_authority
 from soma.agent.v1.chat_service_pb2_grpc import ChatServiceStub
 from soma.agent.v1.conversation_service_pb2_grpc import ConversationServiceStub
 from soma.agent.v1.health_service_pb2_grpc import HealthServiceStub
+from soma.canvas.v1.canvas_service_pb2_grpc import CanvasServiceStub
 from soma.router.v1.router_service_pb2_grpc import RouterServiceStub
 from tests.stores import running_postgres, running_valkey
 
 TRUST_DOMAIN = "soma.local"
-ROOMS = ("agent", "router")
+ROOMS = ("agent", "router", "canvas")
 START_S = 30.0
 
 
@@ -47,6 +48,7 @@ class Person:
     chat: ChatServiceStub
     conversations: ConversationServiceStub
     router: RouterServiceStub
+    canvas: CanvasServiceStub
 
 
 @dataclass
@@ -84,6 +86,7 @@ class House:
             ChatServiceStub(agent),
             ConversationServiceStub(agent),
             RouterServiceStub(router),
+            CanvasServiceStub(self.channel("canvas")),
         )
 
     def health(self) -> HealthServiceStub:
@@ -186,7 +189,11 @@ async def open_house(start: tuple[str, ...] = ROOMS) -> AsyncIterator[House]:
                 "SOMA_LISTEN": f"127.0.0.1:{free_port()}",
                 "SOMA_DATABASE_URL": f"postgresql://soma_{room}:test@{host}",
             }
-        house.environment["agent"]["SOMA_ROUTER"] = house.environment["router"]["SOMA_LISTEN"]
+        house.environment["agent"] |= {
+            "SOMA_ROUTER": house.environment["router"]["SOMA_LISTEN"],
+            "SOMA_CANVAS": house.environment["canvas"]["SOMA_LISTEN"],
+        }
+        house.environment["canvas"]["SOMA_AGENT"] = house.environment["agent"]["SOMA_LISTEN"]
         house.environment["router"] |= {
             "SOMA_PROVIDERS_FILE": str(folder / "providers.toml"),
             "SOMA_SECRETS_DIR": str(folder / "secrets"),

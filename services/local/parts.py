@@ -48,8 +48,8 @@ def parts_of(stack: Stack) -> tuple[Part, ...]:
         )
     model = () if ALLOWS[stack.mode].scripted_model else (model_part(stack),)
     return (
-        postgres_part(stack), valkey_part(stack), issuer_part(stack), *model, router_part(stack), agent_part(stack),
-        edge_part(stack),
+        postgres_part(stack), valkey_part(stack), issuer_part(stack), *model, router_part(stack), canvas_part(stack),
+        agent_part(stack), edge_part(stack),
     )  # fmt: skip
 
 
@@ -99,8 +99,16 @@ def router_part(stack: Stack) -> Part:
 
 
 def agent_part(stack: Stack) -> Part:
-    environment = room_environment(stack, "agent") | {"SOMA_ROUTER": stack.address("router")}
+    environment = room_environment(stack, "agent") | {
+        "SOMA_ROUTER": stack.address("router"),
+        "SOMA_CANVAS": stack.address("canvas"),
+    }
     return room_part(stack, "agent", "turns and conversations", environment)
+
+
+def canvas_part(stack: Stack) -> Part:
+    environment = room_environment(stack, "canvas") | {"SOMA_AGENT": stack.address("agent")}
+    return room_part(stack, "canvas", "panes beside conversations", environment)
 
 
 def room_part(stack: Stack, room: str, says: str, environment: Mapping[str, str]) -> Part:
@@ -124,7 +132,7 @@ def edge_part(stack: Stack) -> Part:
         "--disable-hot-restart", "--log-level", "warning",
     )  # fmt: skip
     ready = Answers(stack.ports["edge_admin"], "/ready")
-    return Part("edge", "the way in", command, port, ready, after=(IDENTITIES, "agent"), grace_s=5)
+    return Part("edge", "the way in", command, port, ready, after=(IDENTITIES, "agent", "canvas"), grace_s=5)
 
 
 def room_environment(stack: Stack, room: str) -> dict[str, str]:

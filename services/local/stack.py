@@ -24,8 +24,10 @@ from services.local.process import listener
 
 FORMAT = "1"
 EDGE_PORT = 8080
-ROOMS = ("router", "agent")
-INNER = ("postgres", "valkey", "issuer", "model", "router", "router_metrics", "agent", "agent_metrics", "edge_admin")
+ROOMS = ("router", "agent", "canvas")
+INNER = (
+    "postgres", "valkey", "issuer", "model", *ROOMS, *(f"{room}_metrics" for room in ROOMS), "edge_admin"
+)  # fmt: skip
 SECRETS = ("postgres", "valkey", *(f"soma_{room}" for room in ROOMS))
 FOLDERS = ("run", "logs", "telemetry", "secrets", "authority", "issuer")
 OURS = ("postgres", "postgres.half", "valkey", "passwords.json", "providers.toml", *FOLDERS, "version")

@@ -173,8 +173,10 @@ async def open_house(place: Path) -> AsyncIterator[House]:
         settings = EdgeSettings(
             port=port,
             admin=str(place / "admin.sock"),
-            agent=await parts.enter_async_context(served_agent(authority, "agent", agent)),
-            router=await parts.enter_async_context(served_router(authority, "router")),
+            rooms={
+                "agent": await parts.enter_async_context(served_agent(authority, "agent", agent)),
+                "router": await parts.enter_async_context(served_router(authority, "router")),
+            },
             issuer=await parts.enter_async_context(served_issuer(issuer_url, place / "keys")),
             issuer_url=issuer_url,
             sds_dir=place / "sds",

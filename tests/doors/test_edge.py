@@ -326,8 +326,8 @@ async def ssl_updates(house: House) -> int:
 async def test_a_room_that_is_down_or_is_not_who_it_should_be_is_said_at_once(house: House, tmp_path: Path) -> None:
     async with served_router(house.authority, "agent") as impostor:
         settings = replace(
-            house.settings, port=free_port(), admin=str(tmp_path / "a.sock"), agent=f"127.0.0.1:{free_port()}",
-            router=impostor,
+            house.settings, port=free_port(), admin=str(tmp_path / "a.sock"),
+            rooms={"agent": f"127.0.0.1:{free_port()}", "router": impostor},
         )  # fmt: skip
         async with envoy(settings, tmp_path / "edge.yaml"):
             other = replace(house, settings=settings)
@@ -351,7 +351,9 @@ async def test_a_token_that_cannot_be_checked_is_not_the_persons_fault(house: Ho
 
 async def test_a_room_that_comes_back_is_used_at_once(house: House, tmp_path: Path) -> None:
     port = free_port()
-    settings = replace(house.settings, port=free_port(), admin=str(tmp_path / "a.sock"), agent=f"127.0.0.1:{port}")
+    settings = replace(
+        house.settings, port=free_port(), admin=str(tmp_path / "a.sock"), rooms={"agent": f"127.0.0.1:{port}"}
+    )
     async with envoy(settings, tmp_path / "edge.yaml"):
         other = replace(house, settings=settings)
         assert (await other.call("GET", "/healthz", token=None)).status == 503

@@ -31,8 +31,8 @@ class EdgeSettings:
 
     port: int
     admin: str
-    agent: str
-    router: str
+    rooms: Mapping[str, str]
+    """Where each room listens. What the contract binds to other rooms is not served."""
     issuer: str
     """Where the issuer listens."""
     issuer_url: str
@@ -62,7 +62,7 @@ class EdgeSettings:
 def render(settings: EdgeSettings) -> str:
     """The whole configuration, as YAML."""
     descriptor = settings.descriptor.read_bytes()
-    bound = bindings(descriptor)
+    bound = [binding for binding in bindings(descriptor) if binding.room in settings.rooms]
     values: dict[str, object] = {
         "admin": address(settings.admin),
         "port": settings.port,
@@ -175,10 +175,9 @@ def tracing(settings: EdgeSettings) -> JSON:
 
 def clusters(settings: EdgeSettings, rooms: list[str]) -> Iterator[JSON]:
     """Where calls go: the rooms by mTLS, the issuer and the collector as they are."""
-    where = {"agent": settings.agent, "router": settings.router}
     for room in rooms:
         spiffe_id = f"spiffe://{settings.trust_domain}/ns/{settings.namespace}/sa/{room}"
         secured = mutual_tls(settings.sds_dir, spiffe_id, f"{room}.{settings.trust_domain}")
-        yield {**cluster(room, where[room], settings.max_streams), **secured, **http2()}
+        yield {**cluster(room, settings.rooms[room], settings.max_streams), **secured, **http2()}
     yield cluster("issuer", settings.issuer, settings.max_streams)
     yield collector(settings.otlp_url) if settings.otlp_url else {"name": "otlp", "type": "STATIC"}

@@ -7,7 +7,7 @@ import os
 from services.local.edge.configuration import EdgeSettings, render
 from services.local.fault import Fault
 from services.local.ports import has_ipv6
-from services.local.stack import Stack
+from services.local.stack import ROOMS, Stack
 
 
 def edge_settings(stack: Stack) -> EdgeSettings:
@@ -15,8 +15,7 @@ def edge_settings(stack: Stack) -> EdgeSettings:
     return EdgeSettings(
         port=stack.ports["edge"],
         admin=stack.address("edge_admin"),
-        agent=stack.address("agent"),
-        router=stack.address("router"),
+        rooms={room: stack.address(room) for room in ROOMS},
         issuer=stack.address("issuer"),
         issuer_url=stack.issuer,
         sds_dir=stack.secrets_for_edge,

@@ -26,7 +26,7 @@ from soma.common.v1 import failure_pb2 as soma_dot_common_dot_v1_dot_failure__pb
 from soma.common.v1 import model_pb2 as soma_dot_common_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esoma/agent/v1/chat_event.proto\x12\rsoma.agent.v1\x1a\x1csoma/common/v1/failure.proto\x1a\x1asoma/common/v1/model.proto\"\xb6\x02\n\tChatEvent\x12\x15\n\x08sequence\x18\x01 \x01(\rH\x01\x88\x01\x01\x12+\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32\x17.soma.agent.v1.AcceptedH\x00\x12,\n\x08\x64\x65\x63ision\x18\x03 \x01(\x0b\x32\x18.soma.common.v1.DecisionH\x00\x12#\n\x04text\x18\x04 \x01(\x0b\x32\x13.soma.agent.v1.TextH\x00\x12-\n\theartbeat\x18\x05 \x01(\x0b\x32\x18.soma.agent.v1.HeartbeatH\x00\x12#\n\x04\x64one\x18\x06 \x01(\x0b\x32\x13.soma.agent.v1.DoneH\x00\x12(\n\x05\x65rror\x18\x07 \x01(\x0b\x32\x17.soma.common.v1.FailureH\x00\x42\x07\n\x05\x65ventB\x0b\n\t_sequence\".\n\x08\x41\x63\x63\x65pted\x12\x0c\n\x04turn\x18\x01 \x01(\t\x12\x14\n\x0c\x63onversation\x18\x02 \x01(\t\"\x15\n\x04Text\x12\r\n\x05\x64\x65lta\x18\x01 \x01(\t\"\x0b\n\tHeartbeat\"r\n\x04\x44one\x12$\n\x05usage\x18\x01 \x01(\x0b\x32\x15.soma.common.v1.Usage\x12\x15\n\rcost_microusd\x18\x02 \x01(\x03\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12\x16\n\x0e\x66irst_token_ms\x18\x04 \x01(\r\"6\n\nTranscript\x12(\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x18.soma.agent.v1.ChatEventb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esoma/agent/v1/chat_event.proto\x12\rsoma.agent.v1\x1a\x1csoma/common/v1/failure.proto\x1a\x1asoma/common/v1/model.proto\"\xe1\x02\n\tChatEvent\x12\x15\n\x08sequence\x18\x01 \x01(\rH\x01\x88\x01\x01\x12+\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32\x17.soma.agent.v1.AcceptedH\x00\x12,\n\x08\x64\x65\x63ision\x18\x03 \x01(\x0b\x32\x18.soma.common.v1.DecisionH\x00\x12#\n\x04text\x18\x04 \x01(\x0b\x32\x13.soma.agent.v1.TextH\x00\x12-\n\theartbeat\x18\x05 \x01(\x0b\x32\x18.soma.agent.v1.HeartbeatH\x00\x12#\n\x04\x64one\x18\x06 \x01(\x0b\x32\x13.soma.agent.v1.DoneH\x00\x12(\n\x05\x65rror\x18\x07 \x01(\x0b\x32\x17.soma.common.v1.FailureH\x00\x12)\n\x04pane\x18\x08 \x01(\x0b\x32\x19.soma.agent.v1.AnswerPaneH\x00\x42\x07\n\x05\x65ventB\x0b\n\t_sequence\".\n\x08\x41\x63\x63\x65pted\x12\x0c\n\x04turn\x18\x01 \x01(\t\x12\x14\n\x0c\x63onversation\x18\x02 \x01(\t\"\x15\n\x04Text\x12\r\n\x05\x64\x65lta\x18\x01 \x01(\t\"g\n\nAnswerPane\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12\x10\n\x08language\x18\x04 \x01(\t\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x0e\n\x06\x63losed\x18\x06 \x01(\x08\"\x0b\n\tHeartbeat\"r\n\x04\x44one\x12$\n\x05usage\x18\x01 \x01(\x0b\x32\x15.soma.common.v1.Usage\x12\x15\n\rcost_microusd\x18\x02 \x01(\x03\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12\x16\n\x0e\x66irst_token_ms\x18\x04 \x01(\r\"6\n\nTranscript\x12(\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x18.soma.agent.v1.ChatEventb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,15 +34,17 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'soma.agent.v1.chat_event_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CHATEVENT']._serialized_start=108
-  _globals['_CHATEVENT']._serialized_end=418
-  _globals['_ACCEPTED']._serialized_start=420
-  _globals['_ACCEPTED']._serialized_end=466
-  _globals['_TEXT']._serialized_start=468
-  _globals['_TEXT']._serialized_end=489
-  _globals['_HEARTBEAT']._serialized_start=491
-  _globals['_HEARTBEAT']._serialized_end=502
-  _globals['_DONE']._serialized_start=504
-  _globals['_DONE']._serialized_end=618
-  _globals['_TRANSCRIPT']._serialized_start=620
-  _globals['_TRANSCRIPT']._serialized_end=674
+  _globals['_CHATEVENT']._serialized_end=461
+  _globals['_ACCEPTED']._serialized_start=463
+  _globals['_ACCEPTED']._serialized_end=509
+  _globals['_TEXT']._serialized_start=511
+  _globals['_TEXT']._serialized_end=532
+  _globals['_ANSWERPANE']._serialized_start=534
+  _globals['_ANSWERPANE']._serialized_end=637
+  _globals['_HEARTBEAT']._serialized_start=639
+  _globals['_HEARTBEAT']._serialized_end=650
+  _globals['_DONE']._serialized_start=652
+  _globals['_DONE']._serialized_end=766
+  _globals['_TRANSCRIPT']._serialized_start=768
+  _globals['_TRANSCRIPT']._serialized_end=822
 # @@protoc_insertion_point(module_scope)

@@ -33,6 +33,7 @@ class ChatEvent(_message.Message):
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     DONE_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    PANE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """sequence counts the events of a turn from 1 without gaps. Absent on a heartbeat, which belongs to the stream only."""
     @_builtins.property
@@ -59,6 +60,10 @@ class ChatEvent(_message.Message):
     def error(self) -> _failure_pb2.Failure:
         """error ends a turn that failed; the text so far is kept."""
 
+    @_builtins.property
+    def pane(self) -> Global___AnswerPane:
+        """pane says that a part of the answer stands in a pane of the canvas too."""
+
     def __init__(
         self,
         *,
@@ -69,14 +74,15 @@ class ChatEvent(_message.Message):
         heartbeat: Global___Heartbeat | None = ...,
         done: Global___Done | None = ...,
         error: _failure_pb2.Failure | None = ...,
+        pane: Global___AnswerPane | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_sequence", b"_sequence", "accepted", b"accepted", "decision", b"decision", "done", b"done", "error", b"error", "event", b"event", "heartbeat", b"heartbeat", "sequence", b"sequence", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_sequence", b"_sequence", "accepted", b"accepted", "decision", b"decision", "done", b"done", "error", b"error", "event", b"event", "heartbeat", b"heartbeat", "pane", b"pane", "sequence", b"sequence", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sequence", b"_sequence", "accepted", b"accepted", "decision", b"decision", "done", b"done", "error", b"error", "event", b"event", "heartbeat", b"heartbeat", "sequence", b"sequence", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sequence", b"_sequence", "accepted", b"accepted", "decision", b"decision", "done", b"done", "error", b"error", "event", b"event", "heartbeat", b"heartbeat", "pane", b"pane", "sequence", b"sequence", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__sequence: _TypeAlias = _typing.Literal["sequence"]  # noqa: Y015
     _WhichOneofArgType__sequence: _TypeAlias = _typing.Literal["_sequence", b"_sequence"]  # noqa: Y015
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["accepted", "decision", "text", "heartbeat", "done", "error"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["accepted", "decision", "text", "heartbeat", "done", "error", "pane"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sequence) -> _WhichOneofReturnType__sequence | None: ...
@@ -132,6 +138,50 @@ class Text(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Text: _TypeAlias = Text  # noqa: Y015
+
+@_typing.final
+class AnswerPane(_message.Message):
+    """AnswerPane opens or closes a pane of the answer. The texts between the two events belong to the pane, and to the answer
+    as before: who knows nothing of panes loses nothing. At most one is open at a time.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    CLOSED_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is the pane's resource name: canvas has it a moment later."""
+    kind: _builtins.str
+    """kind is "code", "html", "image", "table" or "log"."""
+    title: _builtins.str
+    """title is what a tab shows."""
+    language: _builtins.str
+    """language is that of the text, such as "python". May be empty."""
+    text: _builtins.str
+    """text is what the pane holds already when it opens: the head of a table, the address of an image."""
+    closed: _builtins.bool
+    """closed says that the pane is whole. One event may open and close a pane."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        title: _builtins.str = ...,
+        language: _builtins.str = ...,
+        text: _builtins.str = ...,
+        closed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed", b"closed", "kind", b"kind", "language", b"language", "name", b"name", "text", b"text", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerPane: _TypeAlias = AnswerPane  # noqa: Y015
 
 @_typing.final
 class Heartbeat(_message.Message):

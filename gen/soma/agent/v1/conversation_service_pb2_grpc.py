@@ -98,8 +98,8 @@ class ConversationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteConversation(self, request, context):
-        """DeleteConversation cancels the running turn, then deletes the conversation and its turns for good.
-        Refuses with CONVERSATION_UNKNOWN.
+        """DeleteConversation cancels the running turn, then deletes the conversation, its turns and its panes for good.
+        Refuses with CONVERSATION_UNKNOWN, and with ROOM_UNAVAILABLE while its panes cannot be deleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -29,8 +29,8 @@ class ConversationServiceStub:
     is not the newest.
     """
     DeleteConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.DeleteConversationRequest, _conversation_service_pb2.DeleteConversationResponse]
-    """DeleteConversation cancels the running turn, then deletes the conversation and its turns for good.
-    Refuses with CONVERSATION_UNKNOWN.
+    """DeleteConversation cancels the running turn, then deletes the conversation, its turns and its panes for good.
+    Refuses with CONVERSATION_UNKNOWN, and with ROOM_UNAVAILABLE while its panes cannot be deleted.
     """
 
 class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -77,8 +77,8 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.DeleteConversationRequest,
         context: _aio.ServicerContext[_conversation_service_pb2.DeleteConversationRequest, _abc.Awaitable[_conversation_service_pb2.DeleteConversationResponse]],
     ) -> _abc.Awaitable[_conversation_service_pb2.DeleteConversationResponse]:
-        """DeleteConversation cancels the running turn, then deletes the conversation and its turns for good.
-        Refuses with CONVERSATION_UNKNOWN.
+        """DeleteConversation cancels the running turn, then deletes the conversation, its turns and its panes for good.
+        Refuses with CONVERSATION_UNKNOWN, and with ROOM_UNAVAILABLE while its panes cannot be deleted.
         """
 
 def add_ConversationServiceServicer_to_server(servicer: ConversationServiceServicer, server: _aio.Server) -> None: ...

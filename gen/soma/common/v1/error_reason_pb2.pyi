@@ -42,6 +42,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ERROR_REASON_CONTEXT_TOO_LONG: 400. Example: a message larger than the window of every open model."""
     ERROR_REASON_BODY_TOO_LARGE: _ErrorReason.ValueType  # 9
     """ERROR_REASON_BODY_TOO_LARGE: 413, refused by the edge. Example: 2 MiB of JSON."""
+    ERROR_REASON_ETAG_MISSING: _ErrorReason.ValueType  # 10
+    """ERROR_REASON_ETAG_MISSING: 400. Example: a change of a pane's text that does not say which text it was made from."""
+    ERROR_REASON_PANE_TOO_LARGE: _ErrorReason.ValueType  # 11
+    """ERROR_REASON_PANE_TOO_LARGE: 400. Example: a pane with 256 KiB and one byte."""
+    ERROR_REASON_CANVAS_FULL: _ErrorReason.ValueType  # 12
+    """ERROR_REASON_CANVAS_FULL: 400. Example: one pane more than a conversation may have."""
+    ERROR_REASON_REVISION_UNKNOWN: _ErrorReason.ValueType  # 13
+    """ERROR_REASON_REVISION_UNKNOWN: 400. Example: watching after revision 12 of a canvas that is at 9."""
     ERROR_REASON_TOKEN_REFUSED: _ErrorReason.ValueType  # 20
     """ERROR_REASON_TOKEN_REFUSED: 401. Example: no token, an expired one, one of another issuer."""
     ERROR_REASON_ROLE_REFUSED: _ErrorReason.ValueType  # 21
@@ -56,12 +64,18 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ERROR_REASON_CONVERSATION_UNKNOWN: 404, also for another person's. Example: conversations/x."""
     ERROR_REASON_TURN_UNKNOWN: _ErrorReason.ValueType  # 32
     """ERROR_REASON_TURN_UNKNOWN: 404, also for another person's. Example: conversations/x/turns/y."""
+    ERROR_REASON_PANE_UNKNOWN: _ErrorReason.ValueType  # 33
+    """ERROR_REASON_PANE_UNKNOWN: 404, also for another person's. Example: conversations/x/panes/y."""
+    ERROR_REASON_VERSION_UNKNOWN: _ErrorReason.ValueType  # 34
+    """ERROR_REASON_VERSION_UNKNOWN: 404. Example: a version that is too old to be kept."""
+    ERROR_REASON_TASK_UNKNOWN: _ErrorReason.ValueType  # 35
+    """ERROR_REASON_TASK_UNKNOWN: 404, also for another person's. Example: tasks/x."""
     ERROR_REASON_TURN_RUNNING: _ErrorReason.ValueType  # 40
     """ERROR_REASON_TURN_RUNNING: 409, the metadata name the turn. Example: a second question before the first is answered."""
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 41
     """ERROR_REASON_REQUEST_ID_REUSED: 409. Example: the same request_id with another text."""
     ERROR_REASON_ETAG_STALE: _ErrorReason.ValueType  # 42
-    """ERROR_REASON_ETAG_STALE: 409. Example: a title changed by two tabs."""
+    """ERROR_REASON_ETAG_STALE: 409, of a pane the metadata name both versions. Example: a title changed by two tabs."""
     ERROR_REASON_MODEL_BUSY: _ErrorReason.ValueType  # 50
     """ERROR_REASON_MODEL_BUSY: 429 with RetryInfo. Example: the local model's queue is full."""
     ERROR_REASON_ROOM_BUSY: _ErrorReason.ValueType  # 51
@@ -110,6 +124,14 @@ ERROR_REASON_CONTEXT_TOO_LONG: ErrorReason.ValueType  # 8
 """ERROR_REASON_CONTEXT_TOO_LONG: 400. Example: a message larger than the window of every open model."""
 ERROR_REASON_BODY_TOO_LARGE: ErrorReason.ValueType  # 9
 """ERROR_REASON_BODY_TOO_LARGE: 413, refused by the edge. Example: 2 MiB of JSON."""
+ERROR_REASON_ETAG_MISSING: ErrorReason.ValueType  # 10
+"""ERROR_REASON_ETAG_MISSING: 400. Example: a change of a pane's text that does not say which text it was made from."""
+ERROR_REASON_PANE_TOO_LARGE: ErrorReason.ValueType  # 11
+"""ERROR_REASON_PANE_TOO_LARGE: 400. Example: a pane with 256 KiB and one byte."""
+ERROR_REASON_CANVAS_FULL: ErrorReason.ValueType  # 12
+"""ERROR_REASON_CANVAS_FULL: 400. Example: one pane more than a conversation may have."""
+ERROR_REASON_REVISION_UNKNOWN: ErrorReason.ValueType  # 13
+"""ERROR_REASON_REVISION_UNKNOWN: 400. Example: watching after revision 12 of a canvas that is at 9."""
 ERROR_REASON_TOKEN_REFUSED: ErrorReason.ValueType  # 20
 """ERROR_REASON_TOKEN_REFUSED: 401. Example: no token, an expired one, one of another issuer."""
 ERROR_REASON_ROLE_REFUSED: ErrorReason.ValueType  # 21
@@ -124,12 +146,18 @@ ERROR_REASON_CONVERSATION_UNKNOWN: ErrorReason.ValueType  # 31
 """ERROR_REASON_CONVERSATION_UNKNOWN: 404, also for another person's. Example: conversations/x."""
 ERROR_REASON_TURN_UNKNOWN: ErrorReason.ValueType  # 32
 """ERROR_REASON_TURN_UNKNOWN: 404, also for another person's. Example: conversations/x/turns/y."""
+ERROR_REASON_PANE_UNKNOWN: ErrorReason.ValueType  # 33
+"""ERROR_REASON_PANE_UNKNOWN: 404, also for another person's. Example: conversations/x/panes/y."""
+ERROR_REASON_VERSION_UNKNOWN: ErrorReason.ValueType  # 34
+"""ERROR_REASON_VERSION_UNKNOWN: 404. Example: a version that is too old to be kept."""
+ERROR_REASON_TASK_UNKNOWN: ErrorReason.ValueType  # 35
+"""ERROR_REASON_TASK_UNKNOWN: 404, also for another person's. Example: tasks/x."""
 ERROR_REASON_TURN_RUNNING: ErrorReason.ValueType  # 40
 """ERROR_REASON_TURN_RUNNING: 409, the metadata name the turn. Example: a second question before the first is answered."""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 41
 """ERROR_REASON_REQUEST_ID_REUSED: 409. Example: the same request_id with another text."""
 ERROR_REASON_ETAG_STALE: ErrorReason.ValueType  # 42
-"""ERROR_REASON_ETAG_STALE: 409. Example: a title changed by two tabs."""
+"""ERROR_REASON_ETAG_STALE: 409, of a pane the metadata name both versions. Example: a title changed by two tabs."""
 ERROR_REASON_MODEL_BUSY: ErrorReason.ValueType  # 50
 """ERROR_REASON_MODEL_BUSY: 429 with RetryInfo. Example: the local model's queue is full."""
 ERROR_REASON_ROOM_BUSY: ErrorReason.ValueType  # 51

@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from soma.common.v1 import topic_pb2 as soma_dot_common_dot_v1_dot_topic__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"soma/events/v1alpha1/message.proto\x12\x14soma.events.v1alpha1\x1a\x1b\x62uf/validate/validate.proto\"\x96\x04\n\x0cMessageEvent\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x8d\x01\n\x04type\x18\x02 \x01(\tB\x7f\xbaH|rzR\x14\x63onversation.createdR\x14\x63onversation.updatedR\x14\x63onversation.deletedR\nturn.askedR\rturn.answeredR\x0eturn.cancelledR\x0bturn.failed\x12\x18\n\x07version\x18\x03 \x01(\rB\x07\xbaH\x04*\x02\x08\x01\x12\x15\n\x04time\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x10\x14\x12-\n\x06tenant\x18\x05 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{1,39}$\x12\x18\n\x07subject\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x1d\n\x0c\x63onversation\x18\x07 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x11\n\x04turn\x18\x08 \x01(\tH\x00\x88\x01\x01\x12\x17\n\nsize_bytes\x18\t \x01(\rH\x01\x88\x01\x01\x12*\n\x06sha256\x18\n \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$H\x02\x88\x01\x01\x12\x13\n\x06reason\x18\x0b \x01(\tH\x03\x88\x01\x01\x12\x1a\n\rcost_microusd\x18\x0c \x01(\x03H\x04\x88\x01\x01\x42\x07\n\x05_turnB\r\n\x0b_size_bytesB\t\n\x07_sha256B\t\n\x07_reasonB\x10\n\x0e_cost_microusdb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"soma/events/v1alpha1/message.proto\x12\x14soma.events.v1alpha1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1asoma/common/v1/topic.proto\"\xf3\x04\n\x0cMessageEvent\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\xba\x01\n\x04type\x18\x02 \x01(\tB\xab\x01\xbaH\xa7\x01r\xa4\x01R\x14\x63onversation.createdR\x14\x63onversation.updatedR\x14\x63onversation.deletedR\nturn.askedR\rturn.answeredR\x0eturn.cancelledR\x0bturn.failedR\x0cpane.createdR\x0cpane.updatedR\x0cpane.deleted\x12\x18\n\x07version\x18\x03 \x01(\rB\x07\xbaH\x04*\x02\x08\x01\x12\x15\n\x04time\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x10\x14\x12-\n\x06tenant\x18\x05 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{1,39}$\x12\x18\n\x07subject\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x1d\n\x0c\x63onversation\x18\x07 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x11\n\x04turn\x18\x08 \x01(\tH\x00\x88\x01\x01\x12\x17\n\nsize_bytes\x18\t \x01(\rH\x01\x88\x01\x01\x12*\n\x06sha256\x18\n \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$H\x02\x88\x01\x01\x12\x13\n\x06reason\x18\x0b \x01(\tH\x03\x88\x01\x01\x12\x1a\n\rcost_microusd\x18\x0c \x01(\x03H\x04\x88\x01\x01\x12\x11\n\x04pane\x18\r \x01(\tH\x05\x88\x01\x01:\x12\xd2\xda\x18\x0e\x61gent.messagesB\x07\n\x05_turnB\r\n\x0b_size_bytesB\t\n\x07_sha256B\t\n\x07_reasonB\x10\n\x0e_cost_microusdB\x07\n\x05_paneb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,7 +36,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MESSAGEEVENT'].fields_by_name['id']._loaded_options = None
   _globals['_MESSAGEEVENT'].fields_by_name['id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_MESSAGEEVENT'].fields_by_name['type']._loaded_options = None
-  _globals['_MESSAGEEVENT'].fields_by_name['type']._serialized_options = b'\272H|rzR\024conversation.createdR\024conversation.updatedR\024conversation.deletedR\nturn.askedR\rturn.answeredR\016turn.cancelledR\013turn.failed'
+  _globals['_MESSAGEEVENT'].fields_by_name['type']._serialized_options = b'\272H\247\001r\244\001R\024conversation.createdR\024conversation.updatedR\024conversation.deletedR\nturn.askedR\rturn.answeredR\016turn.cancelledR\013turn.failedR\014pane.createdR\014pane.updatedR\014pane.deleted'
   _globals['_MESSAGEEVENT'].fields_by_name['version']._loaded_options = None
   _globals['_MESSAGEEVENT'].fields_by_name['version']._serialized_options = b'\272H\004*\002\010\001'
   _globals['_MESSAGEEVENT'].fields_by_name['time']._loaded_options = None
@@ -48,6 +49,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MESSAGEEVENT'].fields_by_name['conversation']._serialized_options = b'\272H\004r\002\020\001'
   _globals['_MESSAGEEVENT'].fields_by_name['sha256']._loaded_options = None
   _globals['_MESSAGEEVENT'].fields_by_name['sha256']._serialized_options = b'\272H\022r\0202\016^[0-9a-f]{64}$'
-  _globals['_MESSAGEEVENT']._serialized_start=90
-  _globals['_MESSAGEEVENT']._serialized_end=624
+  _globals['_MESSAGEEVENT']._loaded_options = None
+  _globals['_MESSAGEEVENT']._serialized_options = b'\322\332\030\016agent.messages'
+  _globals['_MESSAGEEVENT']._serialized_start=118
+  _globals['_MESSAGEEVENT']._serialized_end=745
 # @@protoc_insertion_point(module_scope)

@@ -36,6 +36,7 @@ class MessageEvent(_message.Message):
     SHA256_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     COST_MICROUSD_FIELD_NUMBER: _builtins.int
+    PANE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id is a UUIDv7, the same however often the event is delivered."""
     type: _builtins.str
@@ -47,7 +48,7 @@ class MessageEvent(_message.Message):
     tenant: _builtins.str
     """tenant is whose."""
     subject: _builtins.str
-    """subject is the person, or "system:agent"."""
+    """subject is the person, or "system:" and a room."""
     conversation: _builtins.str
     """conversation is its resource name."""
     turn: _builtins.str
@@ -60,6 +61,8 @@ class MessageEvent(_message.Message):
     """reason is why a turn failed."""
     cost_microusd: _builtins.int
     """cost_microusd is what the turn cost; a string in JSON, as int64 is."""
+    pane: _builtins.str
+    """pane is its resource name; absent for events of no pane."""
     def __init__(
         self,
         *,
@@ -75,13 +78,16 @@ class MessageEvent(_message.Message):
         sha256: _builtins.str | None = ...,
         reason: _builtins.str | None = ...,
         cost_microusd: _builtins.int | None = ...,
+        pane: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_microusd", b"_cost_microusd", "_reason", b"_reason", "_sha256", b"_sha256", "_size_bytes", b"_size_bytes", "_turn", b"_turn", "cost_microusd", b"cost_microusd", "reason", b"reason", "sha256", b"sha256", "size_bytes", b"size_bytes", "turn", b"turn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_microusd", b"_cost_microusd", "_pane", b"_pane", "_reason", b"_reason", "_sha256", b"_sha256", "_size_bytes", b"_size_bytes", "_turn", b"_turn", "cost_microusd", b"cost_microusd", "pane", b"pane", "reason", b"reason", "sha256", b"sha256", "size_bytes", b"size_bytes", "turn", b"turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_microusd", b"_cost_microusd", "_reason", b"_reason", "_sha256", b"_sha256", "_size_bytes", b"_size_bytes", "_turn", b"_turn", "conversation", b"conversation", "cost_microusd", b"cost_microusd", "id", b"id", "reason", b"reason", "sha256", b"sha256", "size_bytes", b"size_bytes", "subject", b"subject", "tenant", b"tenant", "time", b"time", "turn", b"turn", "type", b"type", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_microusd", b"_cost_microusd", "_pane", b"_pane", "_reason", b"_reason", "_sha256", b"_sha256", "_size_bytes", b"_size_bytes", "_turn", b"_turn", "conversation", b"conversation", "cost_microusd", b"cost_microusd", "id", b"id", "pane", b"pane", "reason", b"reason", "sha256", b"sha256", "size_bytes", b"size_bytes", "subject", b"subject", "tenant", b"tenant", "time", b"time", "turn", b"turn", "type", b"type", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_microusd: _TypeAlias = _typing.Literal["cost_microusd"]  # noqa: Y015
     _WhichOneofArgType__cost_microusd: _TypeAlias = _typing.Literal["_cost_microusd", b"_cost_microusd"]  # noqa: Y015
+    _WhichOneofReturnType__pane: _TypeAlias = _typing.Literal["pane"]  # noqa: Y015
+    _WhichOneofArgType__pane: _TypeAlias = _typing.Literal["_pane", b"_pane"]  # noqa: Y015
     _WhichOneofReturnType__reason: _TypeAlias = _typing.Literal["reason"]  # noqa: Y015
     _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
     _WhichOneofReturnType__sha256: _TypeAlias = _typing.Literal["sha256"]  # noqa: Y015
@@ -92,6 +98,8 @@ class MessageEvent(_message.Message):
     _WhichOneofArgType__turn: _TypeAlias = _typing.Literal["_turn", b"_turn"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_microusd) -> _WhichOneofReturnType__cost_microusd | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pane) -> _WhichOneofReturnType__pane | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reason) -> _WhichOneofReturnType__reason | None: ...
     @_typing.overload

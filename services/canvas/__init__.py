@@ -1,0 +1,1 @@
+"""The canvas: the panes that stand beside a conversation."""
