@@ -5,22 +5,27 @@ Nothing lives only here that may not be lost: callers go on without it when it i
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError, ResponseError
 
 from services.common.errors import Unavailable
 
 WAIT_S = 2.0
 CONNECT_S = 1.0
+PING_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """Numbered streams of bytes. Raises Unavailable STORE_UNAVAILABLE when Valkey is away."""
+    """Numbered streams of bytes, and news for whoever listens. Raises Unavailable STORE_UNAVAILABLE when Valkey is
+    away."""
 
     redis: Redis
 
@@ -44,6 +49,46 @@ class Cache:
             found = await self.redis.xread({key: f"{number}-0"}, count=1000, block=block)
         streams = found.values() if isinstance(found, dict) else [rows for _, rows in found or []]
         return [(int(entry_id.split(b"-")[0]), fields[b"e"]) for rows in streams for entry_id, fields in flat(rows)]
+
+    async def publish(self, channel: str, news: bytes) -> None:
+        """Tell whoever listens now. Nobody else will hear of it."""
+        with cache_errors():
+            await self.redis.publish(channel, news)
+
+    @asynccontextmanager
+    async def listening(self, pattern: str) -> AsyncIterator[AsyncIterator[tuple[str, bytes]]]:
+        """Channels that match the glob pattern, and the news on them, from now on, over a connection of its own. The
+        iterator ends by Unavailable when the connection is lost: what was told meanwhile is missed."""
+        pubsub = self.redis.pubsub()
+        try:
+            with cache_errors():
+                async with asyncio.timeout(WAIT_S):
+                    await pubsub.psubscribe(pattern)
+                    while not is_kind(await pubsub.get_message(timeout=None), "psubscribe"):
+                        pass
+            yield heard(pubsub)
+        finally:
+            with suppress(RedisError, OSError):
+                await pubsub.aclose()  # type: ignore[no-untyped-call]
+
+
+async def heard(pubsub: PubSub) -> AsyncIterator[tuple[str, bytes]]:
+    """News as they come. Silence is asked whether it is alive."""
+    silent = 0
+    with cache_errors():
+        while True:
+            message = await pubsub.get_message(timeout=PING_S)
+            silent = 0 if message else silent + 1
+            if silent * PING_S > WAIT_S:
+                raise TimeoutError
+            if message is None:
+                await pubsub.ping()
+            elif is_kind(message, "pmessage"):
+                yield message["channel"].decode(), message["data"]
+
+
+def is_kind(message: dict[str, Any] | None, kind: str) -> bool:
+    return message is not None and message["type"] == kind
 
 
 def flat(rows: list) -> list:  # type: ignore[type-arg]

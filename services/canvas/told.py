@@ -1,0 +1,22 @@
+"""What the room tells the event log: ids, sizes and hashes, never what is in a pane. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+
+from services.canvas.names import conversation_name, pane_ids, pane_name
+from soma.canvas.v1.canvas_pb2 import Pane
+from soma.events.v1alpha1.message_pb2 import MessageEvent
+
+
+def of_pane(kind: str, pane: Pane, turn: str = "") -> MessageEvent:
+    """pane.created, .updated or .deleted; by a turn, or by a person."""
+    ids, raw = pane_ids(pane.name), pane.text.encode()
+    return MessageEvent(
+        type=f"pane.{kind}",
+        conversation=conversation_name(ids[0]),
+        pane=pane_name(ids),
+        turn=turn or None,
+        size_bytes=len(raw),
+        sha256=hashlib.sha256(raw).hexdigest(),
+    )
