@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from services.agent import store, told
+from services.agent.canvas import Canvas
 from services.agent.chat import Chat
 from services.agent.names import conversation_id, conversation_name, no_conversation, turn_ids, turn_name
 from services.common import events, pages
@@ -18,10 +19,15 @@ from soma.agent.v1 import conversation_service_pb2 as wire
 from soma.agent.v1.conversation_pb2 import Conversation
 
 
+class StillPanes(Exception):  # noqa: N818 - tells what is to be done first
+    """The conversation may go, and its panes have to go before it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Conversations:
     db: Database
     chat: Chat
+    canvas: Canvas
 
     async def create(self, caller: Caller, request: wire.CreateConversationRequest) -> Conversation:
         async with (
@@ -72,15 +78,27 @@ class Conversations:
             return answer.keep(known(made, conversation_name(conversation)))
 
     async def delete(self, caller: Caller, request: wire.DeleteConversationRequest) -> wire.DeleteConversationResponse:
-        """What runs in the conversation is ended first, and what was asked meanwhile, until the call's deadline."""
+        """What runs in the conversation is ended first, and what was asked meanwhile, until the call's deadline. Then
+        its panes go, once, since who asks on must not hold that up; then it goes; then what was written since."""
+        emptied = False
         while True:
             try:
-                return await self._drop(caller, request)
+                answer = await self._drop(caller, request, emptied=emptied)
             except Conflict:
                 await self._stop_turn(caller, conversation_id(request.name))
+            except StillPanes:
+                await self.canvas.empty(caller, request.name)
+                emptied = True
+            else:
+                if emptied:
+                    await self.canvas.sweep(caller, request.name)
+                return answer
 
-    async def _drop(self, caller: Caller, request: wire.DeleteConversationRequest) -> wire.DeleteConversationResponse:
-        """Delete, while no question can be asked. Raises Conflict TURN_RUNNING."""
+    async def _drop(
+        self, caller: Caller, request: wire.DeleteConversationRequest, *, emptied: bool
+    ) -> wire.DeleteConversationResponse:
+        """Delete, while no question can be asked. Raises Conflict TURN_RUNNING; StillPanes, with nothing done, when all
+        but the panes is ready to go."""
         conversation = conversation_id(request.name)
         async with (
             self.db.tenant(caller) as tx,
@@ -94,6 +112,8 @@ class Conversations:
             if running := await store.running(tx, conversation):
                 message = "A question of this conversation is still being answered. Cancel it first."
                 raise Conflict("TURN_RUNNING", message, turn=turn_name(conversation, running))
+            if not emptied:
+                raise StillPanes
             await store.drop_conversation(tx, conversation)
             await events.append(tx, told.of_conversation("deleted", conversation))
             return answer.keep(wire.DeleteConversationResponse())

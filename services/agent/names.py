@@ -20,6 +20,10 @@ def turn_name(conversation: UUID, turn: UUID) -> str:
     return f"conversations/{conversation}/turns/{turn}"
 
 
+def pane_name(conversation: UUID, pane: UUID) -> str:
+    return f"conversations/{conversation}/panes/{pane}"
+
+
 def conversation_id(name: str) -> UUID:
     """Raises NotFound CONVERSATION_UNKNOWN."""
     found = CONVERSATION.fullmatch(name)

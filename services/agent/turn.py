@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from services.agent import prompt, store, told
+from services.agent.canvas import Canvas, Sheets
 from services.agent.feed import Feed, key_of
 from services.agent.names import turn_name
+from services.agent.panes import Closing, Opening, Piece, Splitter
 from services.agent.transcript import Transcript
 from services.common import events
 from services.common.cache import Cache
@@ -51,6 +53,9 @@ class Turn:
     question: str
     tier: str
     transcript: Transcript
+    sheets: Sheets
+    """The panes of the answer."""
+    splitter: Splitter = field(default_factory=Splitter)
     decision: Decision = field(default_factory=Decision)
     outcome: Outcome = field(default_factory=Outcome)
     begun: float = field(default_factory=time.monotonic)
@@ -92,12 +97,14 @@ class Agent:
     db: Database
     cache: Cache
     router: RouterServiceStub
+    canvas: Canvas
     sight: Sight
 
     def begin(self, ids: tuple[UUID, UUID], caller: Caller, question: str, tier: str, accepted: ChatEvent) -> Turn:
         """An admitted turn, before its first step."""
         feed = Feed(self.cache, key_of(caller.tenant, ids[1]))
-        turn = Turn(ids, caller, question, tier, Transcript(feed))
+        transcript = Transcript(feed)
+        turn = Turn(ids, caller, question, tier, transcript, self.canvas.sheets(ids, caller, transcript.say))
         turn.transcript.say(accepted)
         return turn
 
@@ -113,14 +120,15 @@ class Agent:
 
     async def _answer(self, turn: Turn) -> None:
         async with asyncio.TaskGroup() as beside:
-            publishing = beside.create_task(turn.transcript.publish())
-            keeping = beside.create_task(self._keep(turn))
-            try:
-                failure = await self._attempt(turn)
-            finally:
-                keeping.cancel()
+            works = [turn.transcript.publish(), turn.sheets.write(), self._keep(turn)]
+            tasks = [beside.create_task(work) for work in works]
+            failure = await self._attempt(turn)
+            say(turn, turn.splitter.end())
+            if turn.ours:
+                await turn.sheets.settled()
             await turn.transcript.settled()
-            publishing.cancel()
+            for task in tasks:
+                task.cancel()
         if turn.ours:
             await self._finish(turn, failure)
 
@@ -217,9 +225,22 @@ def take(turn: Turn, event: GenerateEvent) -> None:
             turn.transcript.say(ChatEvent(decision=event.decision))
         case "text":
             turn.first_token_ms = turn.first_token_ms or max(1, int((time.monotonic() - turn.begun) * 1000))
-            turn.transcript.say_text(event.text.delta.replace("\0", UNKEEPABLE))
+            say(turn, turn.splitter.take(event.text.delta.replace("\0", UNKEEPABLE)))
         case "outcome":
             turn.outcome = event.outcome
+
+
+def say(turn: Turn, pieces: Iterable[Piece]) -> None:
+    """Pieces of the answer, to those who watch and into their panes."""
+    for piece in pieces:
+        match piece:
+            case str():
+                turn.transcript.say_text(piece)
+                turn.sheets.add(piece)
+            case Opening():
+                turn.transcript.say(ChatEvent(pane=turn.sheets.open(piece)))
+            case Closing():
+                turn.transcript.say(ChatEvent(pane=turn.sheets.close()))
 
 
 def conclude(turn: Turn, failure: Failure | None) -> tuple[store.Ended, ChatEvent]:

@@ -54,8 +54,9 @@ class Router:
     running: set[Running] = field(default_factory=set)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def decide(self, request: DecideRequest) -> Decision:
+    async def decide(self, caller: Caller, request: DecideRequest) -> Decision:
         """What Generate would decide now. Spends nothing, writes nothing."""
+        await self.ledger.check_tenant(caller)
         return self._decide(Question(request.tier, size_of([Message(role="user", text=request.text)])))
 
     async def generate(self, caller: Caller, request: GenerateRequest) -> AsyncGenerator[GenerateEvent]:

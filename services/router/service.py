@@ -23,4 +23,4 @@ class RouterService(router_service_pb2_grpc.RouterServiceServicer):
                 await context.write(event)
 
     async def Decide(self, request: DecideRequest, context: Context) -> Decision:
-        return self._router.decide(request)
+        return await self._router.decide(caller(), request)

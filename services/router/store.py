@@ -43,6 +43,11 @@ class Ledger:
 
     db: Database
 
+    async def check_tenant(self, caller: Caller) -> None:
+        """Raise Denied TENANT_UNKNOWN unless this mesh serves the caller's tenant, Unavailable STORE_UNAVAILABLE."""
+        async with self.db.tenant(caller):
+            return
+
     async def decided(self, caller: Caller, turn: str, decision: Decision) -> None:
         """Write a decision down. Raises Unavailable STORE_UNAVAILABLE."""
         d = decision

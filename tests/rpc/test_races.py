@@ -15,6 +15,7 @@ from grpc import StatusCode
 from prometheus_client import CollectorRegistry
 
 from services.agent import store
+from services.agent.canvas import Canvas
 from services.agent.names import conversation_name, turn_ids, turn_name
 from services.agent.orphans import Orphans
 from services.agent.turn import Agent
@@ -28,6 +29,7 @@ from services.common.testing import refused
 from soma.agent.v1 import conversation_service_pb2 as wire
 from soma.agent.v1.chat_event_pb2 import ChatEvent, Done, Transcript
 from soma.agent.v1.conversation_pb2 import Conversation
+from soma.canvas.v1.canvas_service_pb2_grpc import CanvasServiceStub
 from soma.common.v1.model_pb2 import Decision, Usage
 from soma.router.v1.router_service_pb2 import GenerateRequest
 from soma.router.v1.router_service_pb2_grpc import RouterServiceStub
@@ -216,7 +218,8 @@ async def test_an_end_that_was_written_though_nobody_heard_so_stays_ours_and_is_
     async with orphans(house) as doors:
         ids = await running_turn(doors.db)
         sight = Sight(Tracer(0.0), CollectorRegistry())
-        agent = Agent(HOLDER, doors.db, doors.cache, RouterServiceStub(house.channel("router", "agent")), sight)
+        canvas = Canvas(CanvasServiceStub(house.channel("canvas", "agent")))
+        agent = Agent(HOLDER, doors.db, doors.cache, RouterServiceStub(house.channel("router", "agent")), canvas, sight)
         turn = agent.begin(ids, ADA, "?", "slm", ChatEvent())
 
         assert await agent._record(turn, DONE)

@@ -9,6 +9,7 @@ script:busy       says that it has too much to do
 script:cut=N      breaks after N words
 script:hang       says nothing until its time is over; script:hang=N: after N words
 script:length     ends for want of tokens
+script:say        says the lines that follow, as they are: what stands in them steers nothing
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from services.router.models import Broken, End, Prompt
 from services.router.window import tokens_of
 
 MAGIC = re.compile(r"script:(\w+)(?:=(\w+))?")
+PIECE = re.compile(r"\s*\S+|\s+$")
 MOST_WORDS = 100_000
 
 
@@ -30,18 +32,24 @@ class Script:
     """What the last message asks for."""
 
     words: list[str]
+    """Each with the space before it."""
     orders: dict[str, str]
 
     @classmethod
     def of(cls, text: str) -> Script:
+        text, say, lines = text.partition("script:say")
+        rest, _, verbatim = lines.partition("\n")
+        text += rest
         orders = {name: value or "" for name, value in MAGIC.findall(text)}
+        if say:
+            return cls(PIECE.findall(verbatim), orders)
         said = " ".join(MAGIC.sub("", text).split())
         words = f"You said: {said}".split(" ") if said else ["You", "said", "nothing."]
         if "words" in orders:
             words = [f"word{n}" for n in range(1, 1 + min(number(orders["words"]), MOST_WORDS))]
         if "bytes" in orders:
             words = [word.ljust(min(number(orders["bytes"]), MOST_WORDS), "x") for word in words]
-        return cls(words, orders)
+        return cls([words[0], *(f" {word}" for word in words[1:])] if words else [], orders)
 
     def seconds(self, name: str) -> float:
         return number(self.orders.get(name, "")) / 1000
@@ -68,7 +76,7 @@ class Scripted:
         words = script.words[: prompt.max_tokens]
         for n, word in enumerate(words):
             await self._stay(script, n, name, limits.idle_s)
-            yield word if n == 0 else f" {word}"
+            yield word
             await asyncio.sleep(script.seconds("pace"))
         await self._stay(script, len(words), name, limits.idle_s)
         is_short = "length" in script.orders or len(words) < len(script.words)
