@@ -22,18 +22,27 @@ down:
 	@test ! -x $(BIN)/soma || $(BIN)/soma down
 
 test: .venv/.dev check browser
-	@$(BIN)/python -m pytest -rs tests/unit tests/contract tests/doors tests/rpc tests/system tests/chaos tests/browser
+	@$(BIN)/python -m pytest -rs tests/unit tests/contract tests/doors tests/rpc tests/fuzz tests/sdk tests/system tests/chaos tests/browser
 
 bench: .venv/.dev
 	@$(BIN)/python -m tests.bench
 
 check: .venv/.dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
-	@$(BIN)/mypy services proto/generate.py tests
+	@$(BIN)/mypy services proto sdk tests
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/buf lint && $(BIN)/buf format --diff --exit-code
+	@$(MAKE) --no-print-directory breaking
 	@$(BIN)/python proto/generate.py --check
 	@$(MAKE) --no-print-directory ui-check
+
+# v1 is a promise: held against main or, where that is not known, the last commit.
+.PHONY: breaking
+breaking:
+	@for ref in main origin/main HEAD ""; do git rev-parse -q --verify "$$ref^{commit}" >/dev/null 2>&1 && break; done; \
+	if [ -z "$$ref" ]; then echo "skipped: whether clients of v1 still build (no git history here)"; exit 0; fi; \
+	old=$$(mktemp -d) && trap 'rm -rf "$$old"' EXIT && git archive "$$ref" proto buf.yaml | tar -x -C "$$old" && \
+	$(BIN)/buf breaking --against "$$old"
 
 gen: .venv/.dev
 	@$(BIN)/python proto/generate.py

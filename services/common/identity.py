@@ -159,22 +159,22 @@ def service_account(spiffe_id: str) -> str:
     return spiffe_id.rpartition("/")[2]
 
 
-def peer_of(auth_context: Mapping[str, Iterable[bytes]], trust_domain: str) -> str:
+def peer_of(auth_context: Mapping[str, Iterable[bytes]], trust_domain: str, namespace: str) -> str:
     """The SPIFFE ID of the other end, from a servicer context's auth_context().
 
     gRPC has checked chain and dates, no more: a CA's certificate and another trust domain's ID pass there.
-    Raises Denied WORKLOAD_REFUSED unless it is one ID, spiffe://<trust_domain>/ns/<namespace>/sa/<name>, in a leaf.
+    Raises Denied WORKLOAD_REFUSED unless it is one ID, spiffe://<trust_domain>/ns/<namespace>/sa/<name>, in a leaf: a
+    room of another namespace is another mesh's.
     """
     ids, pems = list(auth_context.get("peer_spiffe_id", ())), list(auth_context.get("x509_pem_cert", ()))
     if len(ids) != 1 or len(pems) != 1:
         raise _stranger("The caller shows no certificate with exactly one SPIFFE ID.")
-    return _checked(ids[0].decode(errors="replace"), pems[0], trust_domain)
+    return _checked(ids[0].decode(errors="replace"), pems[0], trust_domain, namespace)
 
 
 @lru_cache(maxsize=256)
-def _checked(spiffe_id: str, pem: bytes, trust_domain: str) -> str:
-    domain = re.escape(trust_domain)
-    if not re.fullmatch(rf"spiffe://{domain}/ns/[a-zA-Z0-9._-]+/sa/[a-zA-Z0-9._-]+", spiffe_id):
+def _checked(spiffe_id: str, pem: bytes, trust_domain: str, namespace: str) -> str:
+    if not re.fullmatch(re.escape(f"spiffe://{trust_domain}/ns/{namespace}/sa/") + "[a-zA-Z0-9._-]+", spiffe_id):
         raise _stranger(f"The caller's SPIFFE ID {spiffe_id[:200]} is not of the form this mesh gives.")
     leaf = x509.load_pem_x509_certificate(pem)
     if _uris(leaf) != [spiffe_id]:

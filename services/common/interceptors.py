@@ -41,6 +41,7 @@ class Guard:
     """Decides for each call whether its handler runs, and turns what goes wrong into a status."""
 
     trust_domain: str
+    namespace: str
     verifier: Verifier
     sight: Sight
     refusals: Refusals
@@ -53,7 +54,7 @@ class Guard:
                 token = str(value)
             elif key == "traceparent":
                 traceparent = str(value)
-        workload = peer_of(context.auth_context(), self.trust_domain)
+        workload = peer_of(context.auth_context(), self.trust_domain, self.namespace)
         rule.check_workload(service_account(workload))
         person = None if rule.public else await self.verifier.caller(bearer(token), rule.token_grace_s)
         return Call(rule.method, rule.action, workload, traceparent, person)

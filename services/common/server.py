@@ -102,7 +102,7 @@ async def serve(
 
     Health answers for the room as a whole (""), and for each service whether the room is `able` to do its work now.
     """
-    guard = Guard(config.trust_domain, ground.verifier, ground.sight, ground.db)
+    guard = Guard(config.trust_domain, config.namespace, ground.verifier, ground.sight, ground.db)
     options = (*OPTIONS, *ground.identity.server_options(config.longest_call_s))
     server = aio.server(interceptors=[GuardInterceptor(guard)], options=options)
     for service in services:
@@ -110,9 +110,9 @@ async def serve(
     health = health_aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     if ALLOWS[config.mode].reflection:
-        from grpc_reflection.v1alpha import reflection
+        from services.common.reflection import reflect
 
-        reflection.enable_server_reflection([s.name for s in services] + [reflection.SERVICE_NAME], server)
+        reflect(server)
     server.add_secure_port(config.listen, ground.identity.server_credentials())
     stop = stop_signal()
     await server.start()

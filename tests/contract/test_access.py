@@ -1,173 +1,69 @@
-"""Deny tests made from the contract: who is not in a method's access option is refused, for each method."""
+"""The deny table asked of the real rooms: every RPC x workload x role x whose resource it is about."""
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+import re
 
-import grpc
 import pytest
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_der_private_key,
-)
-from grpc import StatusCode
+import pytest_asyncio
 
-from services.common.access import Rule, rule_of
-from services.common.testing import refused
-from services.local.workload.ca import BACKDATE, Lives, Root, issue, new_root
-from soma.agent.v1 import chat_service_pb2, conversation_service_pb2, health_service_pb2
-from soma.router.v1 import router_service_pb2
-from tests.house import ROOMS, TRUST_DOMAIN, House
+from services.common.errors import Refusal
+from services.common.validation import check
+from tests.contract.belongings import Others, belongings, others_of
+from tests.contract.requests import about, name_of, place_of, sample, services
+from tests.contract.table import ASKER, METHODS, TABLE, Row, answer, refusal_of, tokens
+from tests.house import House
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-FILES = (chat_service_pb2, conversation_service_pb2, health_service_pb2, router_service_pb2)
-WORKLOADS = ("edge", "agent", "router", "local", "canvas")
-ROLES = ("member", "admin", "operator", "nobody")
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+MISSING = [row for row in TABLE if row.resource == "nobody's"]
 
 
-@dataclass(frozen=True)
-class Method:
-    path: str
-    room: str
-    streams: bool
-    rule: Rule
-
-    def __str__(self) -> str:
-        return self.path.rpartition("/")[2]
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def others(house: House) -> Others:
+    return await others_of(house)
 
 
-METHODS = [
-    Method(
-        path := f"/{service.full_name}/{method.name}",
-        service.full_name.split(".")[1],
-        method.server_streaming,
-        rule_of(path),
-    )
-    for file in FILES
-    for service in file.DESCRIPTOR.services_by_name.values()
-    for method in service.methods
-]
-GUARDED = [method for method in METHODS if not method.rule.public]
+async def test_the_table_holds_every_method_that_is_served(house: House) -> None:
+    ours = [service for service in services() if service.full_name.split(".")[1] in house.rooms]
+    assert sorted(METHODS) == sorted(f"/{s.full_name}/{m.name}" for s in ours for m in s.methods)
 
 
-async def call(channel: grpc.aio.Channel, method: Method, metadata: tuple[tuple[str, str], ...] = ()) -> None:
-    """Send an empty request: enough to be refused by whoever stands before the handler."""
-    begin: Any = channel.unary_stream(method.path) if method.streams else channel.unary_unary(method.path)
-    answer = begin(b"", metadata=metadata, timeout=10)
-    if method.streams:
-        async for _ in answer:
-            pass
-    else:
-        await answer
+@pytest.mark.parametrize("row", TABLE, ids=str)
+async def test_each_row_of_the_table_is_what_the_room_answers(house: House, others: Others, row: Row) -> None:
+    request = await others.request(house, row)
+    check(request)
+    for metadata in tokens(house, row):
+        assert await answer(house, row, metadata, request) == row.answer
 
 
-@pytest.mark.parametrize(
-    ("method", "workload"),
-    [(m, w) for m, w in itertools.product(METHODS, WORKLOADS) if w not in m.rule.workloads],
-    ids=str,
-)
-async def test_a_room_that_is_not_named_is_refused(house: House, method: Method, workload: str) -> None:
-    with refused(StatusCode.PERMISSION_DENIED, "WORKLOAD_REFUSED"):
-        await call(house.channel(method.room, workload), method, house.person(roles=ROLES).metadata)
+@pytest.mark.parametrize("row", MISSING, ids=str)
+async def test_what_is_not_yours_looks_as_if_it_were_not_there(house: House, others: Others, row: Row) -> None:
+    (metadata,) = tokens(house, row)
+    said = set()
+    for whose in ("another person's", "another tenant's", "nobody's"):
+        refusal = await refusal_of(house, row, metadata, await others.request(house, row, whose))
+        said.add(in_full(refusal))
+    assert len(said) == 1
 
 
-@pytest.mark.parametrize("method", GUARDED, ids=str)
-async def test_without_a_token_nobody_is_served(house: House, method: Method) -> None:
-    workload = min(method.rule.workloads)
-    for metadata in ((), (("authorization", "Basic eA=="),), (("authorization", "Bearer x.y.z"),)):
-        with refused(StatusCode.UNAUTHENTICATED, "TOKEN_REFUSED"):
-            await call(house.channel(method.room, workload), method, metadata)
+@pytest.mark.parametrize("row", [row for row in MISSING if row.role == "member"], ids=str)
+async def test_what_is_not_yours_is_not_found_inside_of_what_is(house: House, others: Others, row: Row) -> None:
+    """conversations/<mine>/panes/<yours>, and conversations/<yours>/panes/<mine>."""
+    place = place_of(row.descriptor)
+    assert place
+    path, template = place
+    (metadata,) = tokens(house, row)
+    mine = await belongings(house.person(name=ASKER))
+    for collection in re.findall(r"(\w+)/\*", template):
+        if collection != "versions":
+            name = name_of(template, {**mine, collection: others.neighbours[collection]})
+            request = about(sample(row.descriptor.input_type), path, name)
+            assert await answer(house, row, metadata, request) == row.answer, name
 
 
-@pytest.mark.parametrize(
-    ("method", "role"), [(m, r) for m, r in itertools.product(GUARDED, ROLES) if r not in m.rule.roles], ids=str
-)
-async def test_a_role_that_is_not_named_is_refused(house: House, method: Method, role: str) -> None:
-    channel = house.channel(method.room, min(method.rule.workloads))
-    with refused(StatusCode.PERMISSION_DENIED, "ROLE_REFUSED"):
-        await call(channel, method, house.person(roles=(role,)).metadata)
-
-
-@pytest.mark.parametrize(("method", "role"), [(m, r) for m in GUARDED for r in sorted(m.rule.roles)], ids=str)
-async def test_every_room_and_role_that_is_named_gets_past_the_guard(house: House, method: Method, role: str) -> None:
-    for workload in method.rule.workloads:
-        try:
-            await call(house.channel(method.room, workload), method, house.person(roles=(role,)).metadata)
-        except grpc.aio.AioRpcError as error:
-            assert error.code() in (StatusCode.INVALID_ARGUMENT, StatusCode.NOT_FOUND), error.details()
-
-
-@pytest.mark.parametrize("method", METHODS, ids=str)
-async def test_plaintext_is_refused(house: House, method: Method) -> None:
-    async with grpc.aio.insecure_channel(house.environment[method.room]["SOMA_LISTEN"]) as channel:
-        await is_cut_off(channel, method)
-
-
-@pytest.mark.parametrize("room", ROOMS)
-async def test_a_caller_without_a_certificate_is_refused(house: House, room: str) -> None:
-    _, _, bundle = house.authority.svid("edge")
-    await is_cut_off(dial(house, room, grpc.ssl_channel_credentials(bundle)), first_of(room))
-
-
-@pytest.mark.parametrize("room", ROOMS)
-async def test_a_caller_of_another_authority_is_refused(house: House, room: str) -> None:
-    foreign = new_root(TRUST_DOMAIN, LIVES, datetime.now(UTC) - BACKDATE)
-    _, _, bundle = house.authority.svid("edge")
-    key, chain = identity(foreign, f"spiffe://{TRUST_DOMAIN}/ns/soma/sa/edge")
-    await is_cut_off(dial(house, room, grpc.ssl_channel_credentials(bundle, key, chain)), first_of(room))
-
-
-@pytest.mark.parametrize("room", ROOMS)
-@pytest.mark.parametrize("id", ["spiffe://other.local/ns/soma/sa/edge", f"spiffe://{TRUST_DOMAIN}/edge"])
-async def test_an_id_of_another_trust_domain_or_form_is_refused_though_our_authority_signed_it(
-    house: House, room: str, id: str
-) -> None:
-    _, _, bundle = house.authority.svid("edge")
-    key, chain = identity(house.authority.bundle()[0], id)
-    channel = dial(house, room, grpc.ssl_channel_credentials(bundle, key, chain))
-    with refused(StatusCode.PERMISSION_DENIED, "WORKLOAD_REFUSED"):
-        await call(channel, first_of(room), house.person().metadata)
-    await channel.close()
-
-
-@pytest.mark.parametrize("room", ROOMS)
-async def test_a_caller_takes_no_other_room_for_the_one_it_calls(house: House, room: str) -> None:
-    key, chain, bundle = house.authority.svid("edge")
-    credentials = grpc.ssl_channel_credentials(bundle, key, chain)
-    await is_cut_off(dial(house, room, credentials, name="canvas"), first_of(room))
-
-
-def first_of(room: str) -> Method:
-    return next(method for method in METHODS if method.room == room)
-
-
-LIVES = Lives(timedelta(hours=1), timedelta(days=1))
-
-
-def identity(root: Root, spiffe_id: str) -> tuple[bytes, bytes]:
-    """Key and chain as PEM, signed by that root."""
-    svid = issue(root, spiffe_id, f"edge.{TRUST_DOMAIN}", timedelta(minutes=5), datetime.now(UTC))
-    key = load_der_private_key(svid.key_der, password=None)
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return pem, svid.leaf.public_bytes(Encoding.PEM)
-
-
-def dial(house: House, room: str, credentials: grpc.ChannelCredentials, name: str = "") -> grpc.aio.Channel:
-    options = (
-        ("grpc.ssl_target_name_override", f"{name or room}.{TRUST_DOMAIN}"),
-        ("grpc.use_local_subchannel_pool", 1),
-    )
-    return grpc.aio.secure_channel(house.environment[room]["SOMA_LISTEN"], credentials, options)
-
-
-async def is_cut_off(channel: grpc.aio.Channel, method: Method) -> None:
-    with pytest.raises(grpc.aio.AioRpcError) as cut:
-        await call(channel, method)
-    assert cut.value.code() == StatusCode.UNAVAILABLE
-    await channel.close()
+def in_full(refusal: Refusal | None) -> str:
+    """All that the caller hears, without the ids that were asked for."""
+    assert refusal
+    return UUID.sub("…", f"{refusal.code} {refusal.reason} {refusal.message} {refusal.metadata}")

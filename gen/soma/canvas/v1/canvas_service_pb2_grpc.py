@@ -197,9 +197,10 @@ class CanvasServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WritePane(self, request, context):
-        """WritePane puts what an answer says so far into a pane, which it makes at the first call. It may be repeated. What
-        one turn writes is one version, however often it is written. Refuses with ETAG_STALE when a person changed the pane
-        meanwhile, CONVERSATION_UNKNOWN, PANE_TOO_LARGE, CANVAS_FULL.
+        """WritePane puts what an answer says so far into a pane, which it makes at the first call. It may be repeated. What one
+        turn writes is one version, however often it is written. That the conversation is the caller's, the agent has seen.
+        Refuses with ETAG_STALE when a person changed or deleted the pane meanwhile, CONVERSATION_UNKNOWN when the conversation
+        was deleted, PANE_TOO_LARGE, CANVAS_FULL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -60,9 +60,10 @@ class CanvasServiceStub:
     after the last revision. Refuses with CONVERSATION_UNKNOWN, and with REVISION_UNKNOWN beyond the newest revision.
     """
     WritePane: _aio.UnaryUnaryMultiCallable[_canvas_service_pb2.WritePaneRequest, _canvas_pb2.Pane]
-    """WritePane puts what an answer says so far into a pane, which it makes at the first call. It may be repeated. What
-    one turn writes is one version, however often it is written. Refuses with ETAG_STALE when a person changed the pane
-    meanwhile, CONVERSATION_UNKNOWN, PANE_TOO_LARGE, CANVAS_FULL.
+    """WritePane puts what an answer says so far into a pane, which it makes at the first call. It may be repeated. What one
+    turn writes is one version, however often it is written. That the conversation is the caller's, the agent has seen.
+    Refuses with ETAG_STALE when a person changed or deleted the pane meanwhile, CONVERSATION_UNKNOWN when the conversation
+    was deleted, PANE_TOO_LARGE, CANVAS_FULL.
     """
     DeleteCanvas: _aio.UnaryUnaryMultiCallable[_canvas_service_pb2.DeleteCanvasRequest, _canvas_service_pb2.DeleteCanvasResponse]
     """DeleteCanvas deletes all panes, versions and the layout of a conversation that is being deleted. It may be repeated;
@@ -186,9 +187,10 @@ class CanvasServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _canvas_service_pb2.WritePaneRequest,
         context: _aio.ServicerContext[_canvas_service_pb2.WritePaneRequest, _abc.Awaitable[_canvas_pb2.Pane]],
     ) -> _abc.Awaitable[_canvas_pb2.Pane]:
-        """WritePane puts what an answer says so far into a pane, which it makes at the first call. It may be repeated. What
-        one turn writes is one version, however often it is written. Refuses with ETAG_STALE when a person changed the pane
-        meanwhile, CONVERSATION_UNKNOWN, PANE_TOO_LARGE, CANVAS_FULL.
+        """WritePane puts what an answer says so far into a pane, which it makes at the first call. It may be repeated. What one
+        turn writes is one version, however often it is written. That the conversation is the caller's, the agent has seen.
+        Refuses with ETAG_STALE when a person changed or deleted the pane meanwhile, CONVERSATION_UNKNOWN when the conversation
+        was deleted, PANE_TOO_LARGE, CANVAS_FULL.
         """
 
     @_abc_1.abstractmethod
