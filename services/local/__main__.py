@@ -21,8 +21,10 @@ app = typer.Typer(
 )
 tenant_app = typer.Typer(help="Whom the mesh serves.", no_args_is_help=True)
 provider_app = typer.Typer(help="Whose models it may call.", no_args_is_help=True)
+peer_app = typer.Typer(help="Whose programs may call it.", no_args_is_help=True)
 app.add_typer(tenant_app, name="tenant")
 app.add_typer(provider_app, name="provider")
+app.add_typer(peer_app, name="peer")
 
 Tenant = Annotated[str, typer.Option(help="Whose tenant.")]
 Person = Annotated[str, typer.Option(help="Who: member and admin are the demo accounts.")]
@@ -40,12 +42,21 @@ class Tier(StrEnum):
 def up(
     data: Data = HOME,
     port: Annotated[int | None, typer.Option(help="Of the edge. 8080, or that of last time.", min=1, max=65535)] = None,
+    grpc_port: Annotated[
+        int | None, typer.Option(help="For programs that speak gRPC. 8443, or that of last time.", min=1, max=65535)
+    ] = None,
+    https: Annotated[
+        bool | None,
+        typer.Option("--https/--http", help="With a certificate of this machine's; as last time without either."),
+    ] = None,
+    cert: Annotated[Path | None, typer.Option(help="HTTPS with this certificate and chain.", resolve_path=True)] = None,
+    key: Annotated[Path | None, typer.Option(help="The key of --cert.", resolve_path=True)] = None,
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay until Ctrl-C.")] = False,
 ) -> None:
     """Start the mesh, and return once every part is ready."""
     from services.local.commands import up
 
-    up.up(data, port, foreground)
+    up.up(data, up.Ways(port, grpc_port, https, cert, key), foreground)
 
 
 @app.command()
@@ -115,6 +126,30 @@ def chat(
 
 
 @app.command()
+def svid(
+    out: Annotated[Path, typer.Option(help="The folder for key.pem, cert.pem and ca.pem.", resolve_path=True)],
+    name: Annotated[str, typer.Option(help="What the program is called.")] = "sdk",
+    hours: Annotated[float, typer.Option(help="How long it is good for, at most.", min=0.01, max=24)] = 24,
+    data: Data = HOME,
+) -> None:
+    """Give a program of this machine what it needs to call by gRPC."""
+    from services.local.commands import svid
+
+    print(svid.svid(data, out, name, hours))
+
+
+@app.command()
+def bundle(
+    as_json: Annotated[bool, typer.Option("--json", help="As a SPIFFE bundle; PEM without.")] = False,
+    data: Data = HOME,
+) -> None:
+    """Print the roots by which another trust domain can trust this mesh."""
+    from services.local.commands import peers
+
+    print(peers.bundle(data, as_json))
+
+
+@app.command()
 def reset(data: Data = HOME, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
     """Forget everything: conversations, tenants, keys."""
     from services.local.commands import tenants
@@ -167,6 +202,35 @@ def provider_remove(name: str, data: Data = HOME) -> None:
     from services.local.commands import providers
 
     print(providers.remove(data, name))
+
+
+@peer_app.command("add")
+def peer_add(
+    name: Annotated[str, typer.Argument(help="What we call it: small letters, digits and dashes.")],
+    trust_domain: Annotated[str, typer.Option(help="Such as peer.example.")],
+    bundle: Annotated[Path, typer.Option(help="Its roots, PEM or a SPIFFE bundle; - reads stdin.")],
+    data: Data = HOME,
+) -> None:
+    """Let programs of another trust domain call by gRPC, or renew its roots."""
+    from services.local.commands import peers
+
+    print(peers.add(data, name, trust_domain, bundle))
+
+
+@peer_app.command("list")
+def peer_list(data: Data = HOME) -> None:
+    """Show the trust domains whose programs may call."""
+    from services.local.commands import peers
+
+    peers.show(data)
+
+
+@peer_app.command("remove")
+def peer_remove(name: str, data: Data = HOME) -> None:
+    """Refuse a trust domain's programs from now on."""
+    from services.local.commands import peers
+
+    print(peers.remove(data, name))
 
 
 def main() -> None:

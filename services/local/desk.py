@@ -1,4 +1,4 @@
-"""What the supervisor answers on its socket: status, watch, down, run."""
+"""What the supervisor answers on its socket: status, watch, down, peers, run."""
 
 from __future__ import annotations
 
@@ -35,6 +35,8 @@ class Desk:
             case {"do": "down"}:
                 self.mesh.ending.set()
                 await self.show(exchange, lambda: self.mesh.is_down)
+            case {"do": "peers"}:
+                await exchange.say(self.mesh.trust_peers())
             case {"do": "run", "part": str(name)}:
                 await by_hand.run(self.mesh, name, exchange)
             case _:
@@ -54,6 +56,8 @@ class Desk:
     def snapshot(self) -> dict[str, Any]:
         return {
             "url": self.mesh.stack.url,
+            "grpc": self.mesh.stack.grpc,
+            "https_ca": self.mesh.stack.https_ca,
             "home": str(self.mesh.stack.home),
             "mode": self.mesh.stack.mode,
             "pid": os.getpid(),
@@ -72,7 +76,7 @@ class Desk:
             asyncio.to_thread(
                 lambda: [memory_of(os.getpid(), alone=True), *(memory_of(pid) if pid else 0 for pid in pids)]
             ),
-            why_not_whole(self.mesh.stack.ports["edge"]),
+            why_not_whole(self.mesh.stack.ports["edge"], self.mesh.stack.https),
             *(self.health(child) for child in self.mesh.children.values()),
         )
         for part, memory, health in zip(snapshot["parts"], memories, healths, strict=True):

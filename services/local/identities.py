@@ -16,11 +16,10 @@ from services.common.client import open_channel
 from services.common.errors import Refusal
 from services.common.identity import open_identity
 from services.local.ready import Serves
-from services.local.stack import ROOMS, Stack
+from services.local.stack import ROOMS, TRUST_DOMAIN, Stack
 from services.local.workload.authority import Authority, open_authority
-from services.local.workload.sds import put_sds, write_sds
+from services.local.workload.sds import put_sds, put_trust, write_sds
 
-TRUST_DOMAIN = "soma.local"
 OURS, EDGE = "local", "edge"
 ASK_S = 1.5
 QUICK = (("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 250))
@@ -33,6 +32,7 @@ class Identities:
 
     authority: Authority
     stubs: Mapping[str, Any]
+    stack: Stack
 
     def admit(self, pid: int, room: str) -> None:
         """Let a process of ours be this room. One that has already ended needs nothing."""
@@ -43,6 +43,10 @@ class Identities:
 
     def forget(self, pid: int) -> None:
         self.authority.forget(pid)
+
+    def trust_peers(self) -> None:
+        """Let the edge trust the peers that are kept now, and no others."""
+        put_trust(self.authority, self.stack.peers, self.stack.secrets_for_edge)
 
     async def ask_health(self, check: Serves) -> bool:
         """Whether the room says that it serves."""
@@ -60,11 +64,13 @@ async def open_identities(stack: Stack) -> AsyncIterator[Identities]:
         folder, socket = stack.home / "authority", stack.workload_socket
         authority = await doors.enter_async_context(open_authority(folder, socket, TRUST_DOMAIN))
         put_sds(authority, EDGE, stack.secrets_for_edge)
-        await doors.enter_async_context(alongside(write_sds(authority, EDGE, stack.secrets_for_edge), name="sds"))
+        put_trust(authority, stack.peers, stack.secrets_for_edge)
+        writing = write_sds(authority, EDGE, stack.secrets_for_edge, stack.peers)
+        await doors.enter_async_context(alongside(writing, name="sds"))
         authority.admit(os.getpid(), OURS)
         identity = await doors.enter_async_context(open_identity(f"unix://{socket}", TRUST_DOMAIN))
         stubs = {}
         for room in ROOMS:
             channel = open_channel(identity, stack.address(room), room, options=QUICK)
             stubs[room] = health_pb2_grpc.HealthStub(await doors.enter_async_context(channel))
-        yield Identities(authority, stubs)
+        yield Identities(authority, stubs, stack)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.local import leftovers
 from services.local.child import Child, State
-from services.local.fault import Fault
+from services.local.fault import Fault, of_disk
 from services.local.journal import Journal
 from services.local.logs import cut_large
 from services.local.parts import IDENTITIES, SCHEMA, Part, parts_of
@@ -116,6 +116,16 @@ class Mesh:
         await asyncio.to_thread(edge_files.write_edge, self.stack)
         self.gates[IDENTITIES].set()
 
+    def trust_peers(self) -> dict[str, str]:
+        """Take up which peers are kept now. Before the identities are open there is nothing to renew."""
+        try:
+            if self.identities:
+                self.identities.trust_peers()
+        except OSError as error:
+            return {"fault": str(of_disk(error, self.stack.home))}
+        self.journal.note("peers read")
+        return {}
+
     async def prepare_database(self) -> None:
         """Bring the database up to date once it is there."""
         await self.gates["postgres"].wait()
@@ -131,7 +141,7 @@ class Mesh:
         """Once every part is ready, ask until the mesh can answer a chat."""
         for child in self.children.values():
             await child.is_up.wait()
-        while missing := await why_not_whole(self.stack.ports["edge"]):
+        while missing := await why_not_whole(self.stack.ports["edge"], self.stack.https):
             self.missing = missing
             await asyncio.sleep(LOOK_S)
         self.missing = ""

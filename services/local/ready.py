@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
+
+from services.local.https import Https
 
 DEADLINE_S = 2.0
 
@@ -63,12 +67,15 @@ async def is_ready(check: Ready, ask_health: AskHealth | None = None) -> bool:
     return False
 
 
-async def why_not_whole(edge_port: int) -> str:
+async def why_not_whole(edge_port: int, https: Https | None = None) -> str:
     """Ask the edge whether the mesh can answer a chat now: empty when it can, else a sentence on what is down."""
-    request = f"GET /healthz HTTP/1.1\r\nHost: localhost:{edge_port}\r\nConnection: close\r\n\r\n"
+    host = https.host if https else "localhost"
+    request = f"GET /healthz HTTP/1.1\r\nHost: {host}:{edge_port}\r\nConnection: close\r\n\r\n"
     try:
         async with asyncio.timeout(DEADLINE_S):
-            answer = await _exchange(edge_port, request.encode(), None)
+            answer = await _exchange(edge_port, request.encode(), None, https)
+    except ssl.SSLCertVerificationError as error:
+        return f"The edge's certificate is not believed: {error.verify_message}."
     except (OSError, TimeoutError):
         return "The edge does not answer."
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -90,9 +97,10 @@ async def _exit_code(command: tuple[str, ...]) -> int:
             process.kill()
 
 
-async def _exchange(port: int, send: bytes, size: int | None) -> bytes:
+async def _exchange(port: int, send: bytes, size: int | None, https: Https | None = None) -> bytes:
     """What the port answers: that many bytes, or all until it hangs up."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    secured: dict[str, Any] = {"ssl": https.context(), "server_hostname": https.host} if https else {}
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, **secured)
     try:
         writer.write(send)
         return await (reader.read() if size is None else reader.readexactly(size))

@@ -19,18 +19,24 @@ from pathlib import Path
 from services.common.modes import Mode
 from services.local.fault import Fault, of_disk
 from services.local.files import write_whole
+from services.local.https import Https, Wish, load, settle
 from services.local.ports import inner_port, is_free
 from services.local.process import listener
 
 FORMAT = "1"
-EDGE_PORT = 8080
+TRUST_DOMAIN, NAMESPACE = "soma.local", "soma"
+EDGE_PORT, GRPC_PORT = 8080, 8443
+GRPC = "edge_grpc"
+"""The name of the port at which the edge serves gRPC."""
 ROOMS = ("router", "agent", "canvas")
+PARTS = ("edge", "local", "supervisor", "postgres", "valkey", "issuer", "model", *ROOMS)
+"""Names that no program from outside is given."""
 INNER = (
     "postgres", "valkey", "issuer", "model", *ROOMS, *(f"{room}_metrics" for room in ROOMS), "edge_admin"
 )  # fmt: skip
 SECRETS = ("postgres", "valkey", *(f"soma_{room}" for room in ROOMS))
-FOLDERS = ("run", "logs", "telemetry", "secrets", "authority", "issuer")
-OURS = ("postgres", "postgres.half", "valkey", "passwords.json", "providers.toml", *FOLDERS, "version")
+FOLDERS = ("run", "logs", "telemetry", "secrets", "authority", "issuer", "peers", "https")
+OURS = ("postgres", "postgres.half", "valkey", "passwords.json", "providers.toml", "sdk", *FOLDERS, "version")
 HELD = 3
 """The exit code of a second supervisor of one folder."""
 LEAST_FREE_BYTES = 200 * 1024 * 1024
@@ -47,10 +53,23 @@ class Stack:
     ports: Mapping[str, int]
     passwords: Mapping[str, str]
     mode: Mode = Mode.DEVELOPER
+    https: Https | None = None
 
     @property
     def url(self) -> str:
-        return f"http://localhost:{self.ports['edge']}"
+        scheme, name, usual = ("https", self.https.host, 443) if self.https else ("http", "localhost", 80)
+        port, host = self.ports["edge"], f"[{name}]" if ":" in name else name
+        return f"{scheme}://{host}" if port == usual else f"{scheme}://{host}:{port}"
+
+    @property
+    def grpc(self) -> str:
+        """Where programs with an SVID call by gRPC."""
+        return f"localhost:{self.ports[GRPC]}"
+
+    @property
+    def https_ca(self) -> str:
+        """The CA of this machine, when the edge's certificate is its; else empty."""
+        return str(self.https.trust) if self.https and self.https.trust.parent == self.home / "https" else ""
 
     @property
     def issuer(self) -> str:
@@ -85,11 +104,18 @@ class Stack:
     def secrets_for_edge(self) -> Path:
         return self.run / "sds"
 
+    @property
+    def peers(self) -> Path:
+        """Bundles of other trust domains, a file each."""
+        return self.home / "peers"
+
     def address(self, part: str) -> str:
         return f"127.0.0.1:{self.ports[part]}"
 
 
-def open_stack(home: Path, edge_port: int | None, mode: Mode) -> Stack:
+def open_stack(
+    home: Path, edge_port: int | None, mode: Mode, grpc_port: int | None = None, https: Wish = None
+) -> Stack:
     """The mesh of a folder, made when there is none. Ports that someone else took in the meantime are chosen anew."""
     try:
         for folder in (home, *(home / name for name in FOLDERS)):
@@ -98,14 +124,15 @@ def open_stack(home: Path, edge_port: int | None, mode: Mode) -> Stack:
         if shutil.disk_usage(home).free < LEAST_FREE_BYTES:
             raise Fault(f"The disk that holds {home} is full. Free some space, or choose another folder with --data.")
         check_version(home)
-        ports = choose_ports(_read(home / "run/ports.json"), edge_port)
+        ports = choose_ports(_read(home / "run/ports.json"), edge_port, grpc_port)
         old = _read(home / "passwords.json")
+        secured = settle(home, https)
         passwords = {name: str(old.get(name) or secrets.token_urlsafe(24)) for name in SECRETS}
         write_whole(home / "run/ports.json", json.dumps(ports, indent=1).encode())
         write_whole(home / "passwords.json", json.dumps(passwords, indent=1).encode())
     except OSError as error:
         raise of_disk(error, home) from error
-    return Stack(home, ports, passwords, mode)
+    return Stack(home, ports, passwords, mode, secured)
 
 
 def load_stack(home: Path) -> Stack:
@@ -116,7 +143,8 @@ def load_stack(home: Path) -> Stack:
     ports, passwords = _read(home / "run/ports.json"), _read(home / "passwords.json")
     if not ports or not passwords:
         raise Fault(f"The mesh in {home} has not been started yet. Run: soma up")
-    return Stack(home, {k: int(str(v)) for k, v in ports.items()}, {k: str(v) for k, v in passwords.items()})
+    ports_by_name = {name: int(str(port)) for name, port in ports.items()}
+    return Stack(home, ports_by_name, {k: str(v) for k, v in passwords.items()}, https=load(home))
 
 
 def check_version(home: Path) -> None:
@@ -132,18 +160,29 @@ def check_version(home: Path) -> None:
         )
 
 
-def choose_ports(old: Mapping[str, object], edge_port: int | None) -> dict[str, int]:
-    """The ports of last time as far as they are free. The edge's is the caller's word, and must be free."""
+def choose_ports(old: Mapping[str, object], edge_port: int | None, grpc_port: int | None = None) -> dict[str, int]:
+    """The ports of last time as far as they are free. What the caller says must be free, and so must the edge's be."""
     edge = edge_port or int(str(old.get("edge", EDGE_PORT)))
-    if not is_free(edge):
-        raise Fault(f"Port {edge} is taken by {listener(edge)}. Choose another one: soma up --port {_next_free(edge)}")
+    demand_free(edge, "--port")
+    if grpc_port == edge:
+        raise Fault(f"Port {edge} cannot be for both --port and --grpc-port. Choose two.")
+    if grpc_port:
+        demand_free(grpc_port, "--grpc-port")
     ports = {"edge": edge}
-    for name in INNER:
-        port = int(str(old.get(name, 0)))
+    wanted = {GRPC: grpc_port or old.get(GRPC, GRPC_PORT), **{name: old.get(name, 0) for name in INNER}}
+    for name, last in wanted.items():
+        port = int(str(last))
         while not port or port in ports.values() or not is_free(port):
             port = inner_port()
         ports[name] = port
     return ports
+
+
+def demand_free(port: int, option: str) -> None:
+    if not is_free(port):
+        raise Fault(
+            f"Port {port} is taken by {listener(port)}. Choose another one: soma up {option} {_next_free(port)}"
+        )
 
 
 def sockets_of(home: Path) -> Path:

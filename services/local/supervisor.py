@@ -1,6 +1,6 @@
 """The process that keeps the mesh of one machine. `soma up` starts it.
 
-    python -m services.local.supervisor --data .soma [--port 8080] [--attached]
+    python -m services.local.supervisor --data .soma [--port 8080] [--grpc-port 8443] [--https] [--attached]
 
 What keeps it from starting is one sentence on stderr. Once it answers on its socket, its log takes what it says.
 """
@@ -21,6 +21,7 @@ from services.local import leftovers, postgres, valkey
 from services.local.control import listening
 from services.local.desk import Desk
 from services.local.fault import Fault, of_disk
+from services.local.https import Given, Wish
 from services.local.journal import Journal
 from services.local.logs import cut_large
 from services.local.mesh import Mesh
@@ -36,23 +37,23 @@ def main() -> None:
         with held(home) as mine:
             if not mine:
                 sys.exit(HELD)
-            asyncio.run(supervise(home, words.port, read_mode(), words.attached))
+            asyncio.run(supervise(home, words, read_mode()))
     except Fault as fault:
         sys.exit(str(fault))
     except OSError as error:
         sys.exit(str(of_disk(error, home)))
 
 
-async def supervise(home: Path, edge_port: int | None, mode: Mode, attached: bool) -> None:
+async def supervise(home: Path, words: argparse.Namespace, mode: Mode) -> None:
     """Keep the mesh of a folder until told to end it. Fault when the folder, or its ports, cannot be used."""
     left = await leftovers.clear(home / "run")
-    stack = open_stack(home, edge_port, mode)
+    stack = open_stack(home, words.port, mode, words.grpc_port, wish(words))
     cut_large(stack.logs)
     journal = Journal.open(stack.logs)
     mesh = Mesh(stack, journal)
     mesh.record()
     async with listening(stack.control_socket, Desk(mesh).answer):
-        listen_to_signals(mesh, attached)
+        listen_to_signals(mesh, words.attached)
         speak_into(journal)
         journal.note("mesh starting", url=stack.url, mode=mode, pid=os.getpid(), leftovers_ended=left)
         try:
@@ -75,8 +76,19 @@ def read_words() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="services.local.supervisor")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--port", type=int)
+    parser.add_argument("--grpc-port", type=int)
+    parser.add_argument("--http", action="store_true")
+    parser.add_argument("--https", action="store_true")
+    parser.add_argument("--cert", type=Path)
+    parser.add_argument("--key", type=Path)
     parser.add_argument("--attached", action="store_true", help="end with stdin")
     return parser.parse_args()
+
+
+def wish(words: argparse.Namespace) -> Wish:
+    if words.cert:
+        return Given(words.cert, words.key)
+    return True if words.https else False if words.http else None
 
 
 def read_mode() -> Mode:

@@ -16,6 +16,7 @@ from aiohttp import ClientResponse, ClientSession, UnixConnector, web
 
 from services.common.clock import SystemClock
 from services.common.errors import Conflict, Refusal
+from services.common.reflection import reflect
 from services.local.edge.configuration import EdgeSettings, render
 from services.local.issuer.app import IssuerConfig, issuer_app
 from services.local.issuer.key import mint
@@ -23,7 +24,7 @@ from services.local.ports import has_ipv6
 from services.local.wheels import envoy_program
 from services.local.workload.authority import Authority
 from services.local.workload.ca import Lives
-from services.local.workload.sds import put_sds
+from services.local.workload.sds import put_sds, put_trust
 from soma.agent.v1 import (
     chat_event_pb2,
     chat_service_pb2,
@@ -58,10 +59,13 @@ class Agent(
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     heard: dict[str, str] = field(default_factory=dict)
+    left_s: float | None = None
+    """How much of the last caller's deadline was left."""
     updated: conversation_service_pb2.UpdateConversationRequest | None = None
 
     def listen(self, context: Context) -> None:
         self.heard = {str(key): str(value) for key, value in context.invocation_metadata() or ()}
+        self.left_s = context.time_remaining()
 
     async def Chat(self, request: chat_service_pb2.ChatRequest, context: Context) -> AsyncIterator[Event]:
         self.listen(context)
@@ -162,11 +166,12 @@ class House:
 
 
 @asynccontextmanager
-async def open_house(place: Path) -> AsyncIterator[House]:
-    """Everything behind an Envoy and the Envoy, in one folder."""
+async def open_house(place: Path, grpc_port: int | None = None) -> AsyncIterator[House]:
+    """Everything behind an Envoy and the Envoy, in one folder. With a port for programs that speak gRPC if wanted."""
     put_page(place / "web")
     authority = Authority(place / "authority", "soma.local", "soma", Lives(timedelta(hours=1), timedelta(days=30)))
     put_sds(authority, "edge", place / "sds")
+    put_trust(authority, place / "peers", place / "sds")
     async with AsyncExitStack() as parts:
         agent, port = Agent(), free_port()
         issuer_url = f"http://localhost:{port}/oidc"
@@ -182,8 +187,11 @@ async def open_house(place: Path) -> AsyncIterator[House]:
             sds_dir=place / "sds",
             access_log=place / "access.log",
             web_dir=place / "web",
+            openapi=place / "openapi.json",
             cors_origins=(FRIEND,),
             ipv6=has_ipv6(port),
+            grpc_port=grpc_port,
+            reflects=True,
             unary_s=2,
         )
         await parts.enter_async_context(envoy(settings, place / "edge.yaml"))
@@ -194,6 +202,9 @@ async def open_house(place: Path) -> AsyncIterator[House]:
 def put_page(directory: Path) -> None:
     (directory / "assets").mkdir(parents=True)
     (directory / "index.html").write_text("<!doctype html><title>page</title>")
+    (directory / "docs.html").write_text("<!doctype html><title>docs</title>")
+    (directory / "pane.html").write_text("<!doctype html><title>pane</title>")
+    (directory.parent / "openapi.json").write_text('{"openapi": "3.1.0"}')
     (directory / "assets/app-1a2b.js").write_text("let answer = 42;" * 1000)
     (directory / "mark.svg").write_text("<svg/>")
 
@@ -214,6 +225,7 @@ async def served_agent(authority: Authority, identity: str, agent: Agent) -> Asy
     chat_service_pb2_grpc.add_ChatServiceServicer_to_server(agent, server)
     conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(agent, server)
     health_service_pb2_grpc.add_HealthServiceServicer_to_server(agent, server)
+    reflect(server)
     async with serving(authority, identity, server) as where:
         yield where
 

@@ -326,7 +326,7 @@ async def test_a_socket_left_by_a_killed_authority_is_replaced(tmp_path: Path) -
 
 async def test_envoys_secrets_are_whole_and_follow_each_rotation(tmp_path: Path) -> None:
     async with a_place(tmp_path, leaf_life_s=2) as place:
-        writing = asyncio.create_task(write_sds(place.authority, "edge", tmp_path / "sds"))
+        writing = asyncio.create_task(write_sds(place.authority, "edge", tmp_path / "sds", tmp_path / "peers"))
         await until(lambda: (tmp_path / "sds" / "svid.yaml").exists())
         chains: set[str] = set()
         async with asyncio.timeout(5):
@@ -428,7 +428,7 @@ async def workload_api(place: Place) -> AsyncIterator[Any]:
 @asynccontextmanager
 async def serving(me: Identity) -> AsyncIterator[str]:
     async def echo(_request: bytes, context: Any) -> bytes:
-        return peer_of(context.auth_context(), DOMAIN).encode()
+        return peer_of(context.auth_context(), DOMAIN, "soma").encode()
 
     async def count(requests: AsyncIterator[bytes], _context: Any) -> AsyncIterator[bytes]:
         async for request in requests:

@@ -255,6 +255,50 @@ async def test_the_page_is_served_with_its_files(house: House) -> None:
     assert (await house.call("HEAD", "/", token=None)).status == 200
 
 
+async def test_the_contract_and_its_reading_page_are_served_without_a_token(house: House) -> None:
+    told = await house.call("GET", "/openapi.json", token=None)
+    assert (told.status, told.headers["content-type"]) == (200, "application/json; charset=utf-8")
+    assert await told.json() == {"openapi": "3.1.0"}
+    for path in ("/docs", "/docs.html"):
+        page = await house.call("GET", path, token=None)
+        assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        assert "<title>docs" in await page.text()
+        assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
+    for path in ("/docs/", "/openapi.yaml", "/pane"):
+        await refused(await house.call("GET", path, token=None), 404, "PATH_UNKNOWN", code_pb2.NOT_FOUND)
+
+
+async def test_a_pane_has_no_origin_and_nobody_to_speak_to(house: House) -> None:
+    pane = await house.call("GET", "/pane.html", token=None)
+    policy = dict(part.strip().partition(" ")[::2] for part in pane.headers["content-security-policy"].split(";"))
+    assert policy["sandbox"] == "allow-scripts"
+    assert policy["default-src"] == policy["form-action"] == policy["base-uri"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == "'unsafe-inline'"
+    assert not {"connect-src", "frame-src", "child-src", "worker-src", "object-src"} & set(policy)
+    assert all("http" not in value and "*" not in value for value in policy.values())
+
+
+async def test_the_page_may_frame_a_pane_of_its_own_and_nobody_else_may(house: House) -> None:
+    pane, page = [(await house.call("GET", path, token=None)).headers for path in ("/pane.html", "/")]
+    assert "frame-ancestors 'self'" in pane["content-security-policy"]
+    assert pane.getall("x-frame-options") == ["SAMEORIGIN"]
+    assert pane.getall("cross-origin-opener-policy") == ["unsafe-none"]
+    assert "camera=()" in pane["permissions-policy"]
+    assert "frame-src 'self'" in page["content-security-policy"]
+    assert "frame-ancestors 'none'" in page["content-security-policy"]
+    assert page.getall("x-frame-options") == ["DENY"]
+
+
+async def test_without_a_built_page_or_openapi_there_is_no_such_path(house: House, tmp_path: Path) -> None:
+    settings = replace(
+        house.settings, port=free_port(), admin=str(tmp_path / "a.sock"), web_dir=tmp_path / "w", openapi=tmp_path / "o"
+    )
+    async with envoy(settings, tmp_path / "edge.yaml"):
+        other = replace(house, settings=settings)
+        for path in ("/", "/docs", "/openapi.json", "/pane.html"):
+            await refused(await other.call("GET", path, token=None), 404, "PATH_UNKNOWN", code_pb2.NOT_FOUND)
+
+
 async def test_the_access_log_holds_no_query(house: House) -> None:
     await (await house.call("GET", "/?code=topsecret", token=None)).read()
     await (await house.call("GET", "/mark.svg?last", token=None)).read()

@@ -232,6 +232,7 @@ STRANGERS: dict[str, dict[str, Any]] = {
     "another trust domain, signed by our own root": {"uris": ["spiffe://other.test/ns/soma/sa/agent"]},
     "our trust domain in capitals": {"uris": ["spiffe://SOMA.TEST/ns/soma/sa/agent"]},
     "a trust domain that begins like ours": {"uris": [f"spiffe://{DOMAIN}.other.test/ns/soma/sa/agent"]},
+    "another namespace": {"uris": [f"spiffe://{DOMAIN}/ns/other/sa/agent"]},
     "two identities": {"uris": [AGENT, ROUTER]},
     "no identity": {"uris": []},
     "an address of the web": {"uris": ["https://soma.test/ns/soma/sa/agent"]},
@@ -257,7 +258,7 @@ async def test_the_same_certificate_without_oddities_is_let_in(root: Root) -> No
 @pytest.mark.parametrize("context", [{}, {"peer_spiffe_id": [AGENT.encode()]}, {"x509_pem_cert": [b""]}])
 def test_a_connection_without_a_certificate_has_no_peer(context: dict[str, list[bytes]]) -> None:
     with pytest.raises(Denied):
-        peer_of(context, DOMAIN)
+        peer_of(context, DOMAIN, "soma")
 
 
 def test_a_service_account_is_the_last_part() -> None:
@@ -509,7 +510,7 @@ async def serving(me: Identity, address: str = "127.0.0.1:0", refusal: Refusal |
             code = next(code for code in grpc.StatusCode if code.value[0] == refusal.code)
             await context.abort(code, refusal.message, ((client.STATUS_KEY, details),))
         try:
-            return peer_of(context.auth_context(), DOMAIN).encode()
+            return peer_of(context.auth_context(), DOMAIN, "soma").encode()
         except Denied as denied:
             return denied.reason.encode()
 

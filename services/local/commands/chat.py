@@ -16,7 +16,7 @@ from services.local.stack import load_stack
 def chat(home: Path, text: str, tenant: str, person: str, conversation: str, tier: str) -> None:
     """Print the answer to stdout, and the rest to stderr. Ctrl-C stops the answer. Fault when it fails."""
     stack = load_stack(home)
-    edge = Edge(stack.ports["edge"], mint(stack, tenant, person))
+    edge = Edge(stack.ports["edge"], mint(stack, tenant, person), stack.https)
     question = sys.stdin.read() if text == "-" else text
     asked = {"text": question, "requestId": str(new_id()), "conversation": conversation, "tier": tier}
     spoken = Spoken()

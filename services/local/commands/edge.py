@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from services.local.fault import Fault
+from services.local.https import Https
 
 SILENCE_S = 40.0
 """The mesh sends a heartbeat every 15 s: a stream that is silent for longer has been cut."""
@@ -36,6 +37,7 @@ class Edge:
 
     port: int
     token: str
+    https: Https | None = None
     turn: str = ""
     """The turn that is watched, once it has been accepted."""
     sequence: int = 0
@@ -87,6 +89,9 @@ class Edge:
 
     def send(self, method: str, path: str, body: dict[str, Any] | None = None) -> http.client.HTTPResponse:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SILENCE_S)
+        if self.https:
+            connection.connect()
+            connection.sock = self.https.context().wrap_socket(connection.sock, server_hostname=self.https.host)
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
         connection.request(method, path, json.dumps(body) if body is not None else None, headers)
         answer = connection.getresponse()

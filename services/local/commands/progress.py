@@ -56,12 +56,17 @@ class Progress:
             table.add_row(Text(mark, style) if settled else self.spinner, part["name"], part["says"], words(part))
         return table
 
-    def ready(self, url: str, took_s: float) -> None:
-        """The last word of a start."""
+    def ready(self, snapshot: dict[str, Any], took_s: float) -> None:
+        """The last words of a start."""
+        url, further = snapshot["url"], [f"gRPC for programs with an SVID (soma svid): {snapshot['grpc']}"]
+        if snapshot["https_ca"]:
+            further.append(f"Its certificate is of this machine: curl --cacert {snapshot['https_ca']} {url}/healthz")
         if not self.console.is_terminal:
-            self.console.print(f"Ready in {took_s:.1f} s: {url}", soft_wrap=True)
+            self.console.print("\n".join((f"Ready in {took_s:.1f} s: {url}", *further)), soft_wrap=True)
             return
         self.console.print(f"\n  [bold green]Ready[/] in {took_s:.1f} s   [bold underline]{url}[/]")
+        for line in further:
+            self.console.print(f"  [dim]{line}[/]", soft_wrap=True)
         self.console.print('  [dim]soma chat "Hello"   soma status   soma logs -f   soma down[/]\n')
 
     def note(self, sentence: str) -> None:

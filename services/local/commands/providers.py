@@ -68,7 +68,7 @@ def add(home: Path, asked: Asked) -> str:
 
 def seen(stack: Stack, provider: str, model: str, tier: str) -> str:
     """What the router says of the model, once it has read the change."""
-    edge = Edge(stack.ports["edge"], mint(stack, "acme", "member"))
+    edge = Edge(stack.ports["edge"], mint(stack, "acme", "member"), stack.https)
     deadline = time.monotonic() + SEEN_S
     while time.monotonic() < deadline:
         try:

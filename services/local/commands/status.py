@@ -54,7 +54,8 @@ def show(answer: dict[str, Any]) -> None:
     total = answer["memory_bytes"] + sum(part["memory_bytes"] for part in answer["parts"])
     console = Console(highlight=False)
     console.print(
-        f"\n[bold underline]{answer['url']}[/]   [dim]{answer['mode']}   {answer['home']}[/]\n", soft_wrap=True
+        f"\n[bold underline]{answer['url']}[/]   [dim]gRPC {answer['grpc']}   {answer['mode']}   {answer['home']}[/]\n",
+        soft_wrap=True,
     )
     console.print(table)
     console.print(

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,20 +21,43 @@ from services.local.stack import HELD, control_socket_of, is_supervised
 END_S = 30.0
 
 
-def up(home: Path, port: int | None, foreground: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """What `soma up` was told of the ways in. None: as last time."""
+
+    port: int | None = None
+    grpc_port: int | None = None
+    https: bool | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+    def words(self) -> list[str]:
+        """For the supervisor. Fault when they contradict each other."""
+        if (self.cert is None) != (self.key is None):
+            raise Fault("A certificate comes with its key: soma up --cert FILE --key FILE")
+        if self.cert and self.https is False:
+            raise Fault("A certificate is for HTTPS: leave out --http, or --cert and --key.")
+        told = {"--port": self.port, "--grpc-port": self.grpc_port, "--cert": self.cert, "--key": self.key}
+        valued = [word for option, value in told.items() if value for word in (option, str(value))]
+        return [*valued, *({None: [], True: ["--https"], False: ["--http"]}[self.https])]
+
+
+def up(home: Path, ways: Ways, foreground: bool) -> None:
     """Return once every part is ready. Fault when the mesh cannot start, or a part does not come up."""
     began = time.monotonic()
     already = running(home)
     verdict = already["verdict"] if already else "down"
+    words = ways.words()
     if already and verdict == "up":
-        Progress().note(f"The mesh is already up at {already['url']}")
+        change = ". To change how it is reached, end it first: soma down" if words else ""
+        Progress().note(f"The mesh is already up at {already['url']}{change}")
         return
     if verdict in ("starting", "failed"):
         watch_start(home, began)
         return
     if verdict == "stopping":
         wait_for_end(home)
-    with starting(home, port, foreground) as supervisor:
+    with starting(home, words, foreground) as supervisor:
         watch_start(home, began)
         if foreground:
             stay(supervisor)
@@ -63,19 +87,18 @@ def running(home: Path) -> dict[str, Any] | None:
 
 
 @contextmanager
-def starting(home: Path, port: int | None, foreground: bool) -> Iterator[subprocess.Popen[bytes]]:
+def starting(home: Path, words: list[str], foreground: bool) -> Iterator[subprocess.Popen[bytes]]:
     """A supervisor that answers on its socket. Fault with its own words when it ends before that."""
-    command = [sys.executable, "-P", "-m", "services.local.supervisor", "--data", str(home)]
-    command += ["--port", str(port)] if port else []
+    command = [sys.executable, "-P", "-m", "services.local.supervisor", "--data", str(home), *words]
     command += ["--attached"] if foreground else []
     ours: int | IO[bytes] = subprocess.PIPE if foreground else subprocess.DEVNULL
     supervisor = subprocess.Popen(  # noqa: S603 - our own program
         command, stdin=ours, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
     )
-    words = supervisor.stderr.read().decode(errors="replace").strip() if supervisor.stderr else ""
+    said = supervisor.stderr.read().decode(errors="replace").strip() if supervisor.stderr else ""
     with contextlib.suppress(subprocess.TimeoutExpired):
-        if supervisor.wait(0 if not words else 5) not in (0, HELD):
-            raise Fault(words.splitlines()[-1] if words else "The supervisor ended without a word.")
+        if supervisor.wait(0 if not said else 5) not in (0, HELD):
+            raise Fault(said.splitlines()[-1] if said else "The supervisor ended without a word.")
     yield supervisor
 
 
@@ -91,7 +114,7 @@ def watch_start(home: Path, began: float) -> None:
         raise
     match snapshot.get("verdict"):
         case "up":
-            Progress().ready(snapshot["url"], time.monotonic() - began)
+            Progress().ready(snapshot, time.monotonic() - began)
         case "stopping":
             raise Fault("The mesh was taken down while it was starting.")
         case _:

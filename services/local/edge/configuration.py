@@ -2,6 +2,7 @@
 
 The routes are the contract's: one for each HTTP binding of a method that the edge may call, to the room that serves it,
 with a person's token unless the method is public, without a time limit where it streams. What no method binds is 404.
+Programs with an SVID have a listener of their own, where each of these methods is called by its name.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from services.local.edge.contract import Binding, bindings, services_of
+from services.local.edge.contract import DESCRIPTOR, Method, bindings, methods, services_of
+from services.local.edge.listeners import https_tls, inspectors, peers_tls, to_https
 from services.local.edge.page_routes import page_routes
-from services.local.edge.refusals import mappers
-from services.local.edge.upstreams import address, cluster, collector, http2, mutual_tls
+from services.local.edge.refusals import grpc_mappers, mappers, web_mappers
+from services.local.edge.routes import binding_route, cors, method_route, off, preflights, reflection_routes, web_route
+from services.local.edge.upstreams import address, cluster, collector, http2, mutual_tls, watched
 
 ROOT = Path(__file__).resolve().parents[3]
 JSON = Mapping[str, Any]
-STREAM_IDLE_S = 120
-"""The silence after which a stream counts as dead: rooms send a heartbeat every 15 s."""
+PEERS = "${peers}\n"
+HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +41,27 @@ class EdgeSettings:
     issuer_url: str
     """`iss` of people's tokens."""
     sds_dir: Path
-    """Holds svid.yaml (secret `svid`) and bundle.yaml (secret `bundle`). They must be there before Envoy starts."""
+    """What workload/sds.py writes: our SVID and bundle, and whom the peers' listener trusts. Before Envoy starts."""
     access_log: Path
-    descriptor: Path = ROOT / "gen/soma.binpb"
+    descriptor: Path = DESCRIPTOR
     web_dir: Path = ROOT / "gen/web"
     """The built page: each file becomes a route. Missing: no page."""
-    template: Path = ROOT / "mesh/envoy/edge.yaml"
+    openapi: Path = ROOT / "gen/openapi.json"
+    templates: Path = ROOT / "mesh/envoy"
+    """edge.yaml, and the peers' listener in peers.yaml."""
     audience: str = "soma"
     trust_domain: str = "soma.local"
     namespace: str = "soma"
-    hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")
+    hosts: tuple[str, ...] = HOSTS
     """The names under which the edge is called."""
     cors_origins: tuple[str, ...] = ()
     ipv6: bool = False
+    https: bool = False
+    """Whether browsers come by HTTPS, with the certificate of https.yaml (secret `https`) in sds_dir."""
+    grpc_port: int | None = None
+    """Of the listener for programs that speak gRPC. None: there is none."""
+    reflects: bool = False
+    """Whether rooms tell the contract by reflection, to those who are let in."""
     max_streams: int = 4096
     unary_s: float = 15
     """How long an answer that is no stream may take."""
@@ -62,11 +73,15 @@ class EdgeSettings:
 def render(settings: EdgeSettings) -> str:
     """The whole configuration, as YAML."""
     descriptor = settings.descriptor.read_bytes()
-    bound = [binding for binding in bindings(descriptor) if binding.room in settings.rooms]
+    bound = [binding for binding in bindings(descriptor) if binding.method.room in settings.rooms]
+    called = [method for method in methods(descriptor) if method.room in settings.rooms]
     values: dict[str, object] = {
         "admin": address(settings.admin),
         "port": settings.port,
-        "more_addresses": [{"address": address(f"[::1]:{settings.port}")}] if settings.ipv6 else [],
+        "more_addresses": on_ipv6(settings.port, settings.ipv6),
+        "inspectors": inspectors() if settings.https else [],
+        "tls_match": {"transport_protocol": "tls"} if settings.https else None,
+        "tls": https_tls(settings.sds_dir) if settings.https else None,
         "tracing": tracing(settings),
         "access_log": str(settings.access_log),
         "issuer": settings.issuer_url,
@@ -76,17 +91,43 @@ def render(settings: EdgeSettings) -> str:
         "services": services_of(bound),
         "hosts": list(settings.hosts),
         "cors": cors(settings.cors_origins),
-        "bare": off("header_mutation", "jwt_authn", "grpc_json_transcoder"),
+        "bare": off("rest_alone", "jwt_authn", "grpc_json_transcoder"),
         "no_token_no_grpc": off("jwt_authn", "grpc_json_transcoder"),
     }
     lists = {
-        "mappers": mappers(),
+        "plain": [to_https()] if settings.https else [],
+        "mappers": [*web_mappers(), *mappers()],
+        "grpc_web": [web_route(method, settings.unary_s) for method in called],
         "preflight": preflights(settings.cors_origins),
-        "page": page_routes(settings.web_dir, off("jwt_authn", "grpc_json_transcoder")),
-        "rooms": [room_route(binding, settings.unary_s) for binding in bound],
-        "clusters": list(clusters(settings, sorted({binding.room for binding in bound}))),
+        "page": page_routes(settings.web_dir, settings.openapi, off("jwt_authn", "grpc_json_transcoder")),
+        "rooms": [binding_route(binding, settings.unary_s) for binding in bound],
+        "clusters": list(clusters(settings, sorted({binding.method.room for binding in bound}))),
     }
-    return fill(settings.template.read_text(), values, lists)
+    edge = (settings.templates / "edge.yaml").read_text()
+    return fill(edge.replace(PEERS, peers(settings, called)), values, lists)
+
+
+def peers(settings: EdgeSettings, called: list[Method]) -> str:
+    """The peers' listener, which names what edge.yaml has marked."""
+    if settings.grpc_port is None:
+        return ""
+    reflection = reflection_routes(called[0].room) if settings.reflects and called else []
+    values: dict[str, object] = {
+        "grpc_port": settings.grpc_port,
+        "more_grpc_addresses": on_ipv6(settings.grpc_port, settings.ipv6),
+        "peers_tls": peers_tls(settings.sds_dir),
+        "callers": watched(settings.sds_dir, "callers"),
+        "no_token": off("jwt_authn"),
+    }
+    lists = {
+        "grpc_mappers": grpc_mappers(),
+        "methods": [*(method_route(method, settings.unary_s) for method in called), *reflection],
+    }
+    return fill((settings.templates / "peers.yaml").read_text(), values, lists)
+
+
+def on_ipv6(port: int, there: bool) -> list[JSON]:
+    return [{"address": address(f"[::1]:{port}")}] if there else []
 
 
 def fill(template: str, values: Mapping[str, object], lists: Mapping[str, list[JSON]]) -> str:
@@ -97,62 +138,6 @@ def fill(template: str, values: Mapping[str, object], lists: Mapping[str, list[J
 
     text = re.sub(r"^( *)\$\{(\w+)_list\}$", items, template, flags=re.MULTILINE)
     return re.sub(r"\$\{(\w+)\}", lambda found: json.dumps(values[found[1]]), text)
-
-
-def room_route(binding: Binding, unary_s: float) -> JSON:
-    """A binding's route. Only what surely never reached the room is tried again."""
-    route: dict[str, Any] = {
-        "cluster": binding.room,
-        "timeout": "0s" if binding.streams else f"{unary_s}s",
-        "idle_timeout": f"{STREAM_IDLE_S}s",
-        "retry_policy": {
-            "retry_on": "connect-failure,refused-stream",
-            "num_retries": 2,
-            "retry_back_off": {"base_interval": "0.05s", "max_interval": "0.2s"},
-        },
-    }
-    match = {"safe_regex": {"regex": binding.path}, "headers": [exactly(":method", binding.verb)]}
-    return {"match": match, "route": route} | ({"typed_per_filter_config": off("jwt_authn")} if binding.public else {})
-
-
-def off(*filters: str) -> JSON:
-    """A route's wish to go without these filters."""
-    disabled = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
-    return {f"envoy.filters.http.{name}": disabled for name in filters}
-
-
-def cors(origins: tuple[str, ...]) -> JSON:
-    """Which other origins' pages may call. None: nothing is said, so browsers let none."""
-    if not origins:
-        return {}
-    return {
-        "envoy.filters.http.cors": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy",
-            "allow_origin_string_match": [{"exact": origin} for origin in origins],
-            "allow_methods": "GET, POST, PATCH, DELETE",
-            "allow_headers": "authorization, content-type, traceparent",
-            "max_age": "600",
-        }
-    }
-
-
-def preflights(origins: tuple[str, ...]) -> list[JSON]:
-    """The CORS filter answers on routes that lead somewhere; for these it always answers before they do."""
-    asks = {"name": "access-control-request-method", "present_match": True}
-    return [
-        {
-            "match": {
-                "prefix": "/",
-                "headers": [exactly(":method", "OPTIONS"), exactly("origin", origin), asks],
-            },
-            "route": {"cluster": "agent"},
-        }
-        for origin in origins
-    ]
-
-
-def exactly(name: str, value: str) -> JSON:
-    return {"name": name, "string_match": {"exact": value}}
 
 
 def tracing(settings: EdgeSettings) -> JSON:

@@ -14,39 +14,79 @@ TYPES = {
     ".webmanifest": "application/manifest+json",
     ".svg": "image/svg+xml",
 }
-POLICY = (
-    "default-src 'self'; img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; base-uri 'none'; "
-    "form-action 'self'; frame-ancestors 'none'"
+CLEAN = {"/": "/index.html", "/docs": "/docs.html"}
+"""Paths that stand for a file."""
+CSP = (
+    "default-src 'self'; img-src 'self' data: blob:; font-src 'self' data:; frame-src 'self'; object-src 'none'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
+PAGE = {"content-security-policy": CSP, "permissions-policy": "camera=(), microphone=(), geolocation=()"}
+PANE_CSP = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; font-src data:; media-src data: blob:; form-action 'none'; base-uri 'none'; "
+    "frame-ancestors 'self'"
+)
+SENSES = "accelerometer autoplay camera clipboard-read clipboard-write display-capture fullscreen geolocation"
+SENSES += " gyroscope hid local-fonts magnetometer microphone midi payment publickey-credentials-get screen-wake-lock"
+SENSES += " serial usb xr-spatial-tracking"
+PANE = {
+    "content-security-policy": PANE_CSP,
+    "permissions-policy": ", ".join(f"{sense}=()" for sense in SENSES.split()),
+    "x-frame-options": "SAMEORIGIN",
+    "cross-origin-opener-policy": "unsafe-none",
+    "x-dns-prefetch-control": "off",
+}
+"""Where the page shows HTML that a model wrote: of no origin, and with no way to speak to anyone but the page."""
+OWN = {"/pane.html": PANE}
+"""Files with headers of their own, in place of those that every page has."""
 JSON = Mapping[str, Any]
 
 
-def page_routes(directory: Path, filters: JSON) -> list[JSON]:
-    """A route for each file below `directory`, and `/` for index.html. What grows too large for a route is refused."""
+def page_routes(directory: Path, openapi: Path, filters: JSON) -> list[JSON]:
+    """A route for each file below `directory`, for the clean paths, and for openapi.json if it is there.
+
+    What grows too large for a route is refused.
+    """
     files = sorted(path for path in directory.rglob("*") if path.is_file()) if directory.is_dir() else []
-    for path in files:
+    named = {f"/{path.relative_to(directory).as_posix()}": path for path in files}
+    named |= {clean: named[name] for clean, name in CLEAN.items() if name in named}
+    named |= {"/openapi.json": openapi} if openapi.is_file() else {}
+    for path in named.values():
         if path.stat().st_size > FILE_BYTES:
             raise ValueError(f"{path} is larger than 16 MiB: the edge does not serve it.")
-    named = [(f"/{path.relative_to(directory).as_posix()}", path) for path in files]
-    index = [("/", path) for name, path in named if name == "/index.html"]
-    return [file_route(name, path, filters) for name, path in [*index, *named]]
+    return [file_route(name, path, filters) for name, path in named.items()]
 
 
 def file_route(name: str, path: Path, filters: JSON) -> JSON:
-    headers = {"content-type": content_type(path), "cache-control": caching(name)}
-    if path.suffix == ".html":
-        headers |= {"content-security-policy": POLICY, "permissions-policy": "camera=(), microphone=(), geolocation=()"}
+    headers = {"content-type": content_type(path), "cache-control": caching(name, path)}
+    headers |= OWN.get(name, PAGE if path.suffix == ".html" else {})
     return {
         "match": {
             "path": name,
             "headers": [{"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}],
         },
         "direct_response": {"status": 200, "body": {"filename": str(path)}},
-        "response_headers_to_add": [
-            {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-            for key, value in headers.items()
-        ],
-        "typed_per_filter_config": filters,
+        "typed_per_filter_config": {**filters, **said_last(headers)},
+    }
+
+
+def said_last(headers: Mapping[str, str]) -> JSON:
+    """The filter that sets what every answer carries sets these after it."""
+    return {
+        "envoy.filters.http.header_mutation": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute",
+            "mutations": {
+                "response_mutations": [
+                    {
+                        "append": {
+                            "header": {"key": key, "value": value},
+                            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+                        }
+                    }
+                    for key, value in headers.items()
+                ]
+            },
+        }
     }
 
 
@@ -55,8 +95,8 @@ def content_type(path: Path) -> str:
     return f"{kind}; charset=utf-8" if kind.startswith("text/") or kind.endswith("json") else kind
 
 
-def caching(name: str) -> str:
-    """Files in assets/ carry their hash in the name. The page itself is asked for each time."""
+def caching(name: str, path: Path) -> str:
+    """Files in assets/ carry their hash in the name. Pages, and what tells of the contract, are asked for each time."""
     if name.startswith("/assets/"):
         return "public, max-age=31536000, immutable"
-    return "no-store" if name in ("/", "/index.html") else "public, max-age=3600"
+    return "no-store" if path.suffix in (".html", ".json") else "public, max-age=3600"

@@ -56,8 +56,13 @@ def mutual_tls(sds_dir: Path, spiffe_id: str, server_name: str) -> JSON:
 
 
 def secret(sds_dir: Path, name: str) -> JSON:
-    source = {"path": str(sds_dir / f"{name}.yaml"), "watched_directory": {"path": str(sds_dir)}}
-    return {"name": name, "sds_config": {"resource_api_version": "V3", "path_config_source": source}}
+    return {"name": name, "sds_config": watched(sds_dir, name)}
+
+
+def watched(directory: Path, name: str) -> JSON:
+    """A file of that directory, read anew whenever it is replaced."""
+    source = {"path": str(directory / f"{name}.yaml"), "watched_directory": {"path": str(directory)}}
+    return {"resource_api_version": "V3", "path_config_source": source}
 
 
 def collector(url: str) -> JSON:

@@ -80,6 +80,10 @@ class Lives:
         return self.leaf / 2
 
 
+LIVES = Lives(leaf=timedelta(hours=1), root=timedelta(days=30))
+"""What one machine's authority gives."""
+
+
 def signer(roots: Sequence[Root], lives: Lives, now: datetime) -> Root | None:
     """The root that signs now: the newest that has settled, else the oldest that still can."""
     good = [root for root in sorted(roots, key=lambda root: root.made) if root.ends > now + lives.leaf / 2]
@@ -99,6 +103,12 @@ def wants_root(roots: Sequence[Root], lives: Lives, now: datetime) -> bool:
     return signer(roots, lives, now) is None or max(root.made for root in roots) + lives.root / 2 <= now
 
 
+def lasts_until(root: Root, lives: Lives, now: datetime) -> datetime:
+    """How long an SVID that the newest root signs, and today's bundle, are surely good: until the next root signs."""
+    next_root = max(root.made + lives.root / 2, now)
+    return min(next_root + lives.settle, root.ends)
+
+
 def new_root(trust_domain: str, lives: Lives, now: datetime) -> Root:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, trust_domain)])
@@ -113,18 +123,23 @@ def new_root(trust_domain: str, lives: Lives, now: datetime) -> Root:
     return Root(key, certificate)
 
 
-def issue(root: Root, spiffe_id: str, dns: str, life: timedelta, now: datetime) -> Svid:
-    """A leaf with one URI and one DNS name, and none in the subject: gRPC would take a name from there too."""
+def issue(
+    root: Root, spiffe_id: str, dns: str, life: timedelta, now: datetime, also_called: Sequence[str] = ()
+) -> Svid:
+    """A leaf with one URI and its DNS names, and none in the subject: gRPC would take a name from there too.
+
+    With an empty `dns` it is a client's alone.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "soma")])
-    uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    uses = [ExtendedKeyUsageOID.CLIENT_AUTH, *([ExtendedKeyUsageOID.SERVER_AUTH] if dns else [])]
     authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(root.key.public_key())
     leaf = (
         _certificate(subject, root.certificate.subject, key.public_key(), now, min(now + life, root.ends))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(digital_signature=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
-        .add_extension(_names(spiffe_id, dns), critical=False)
+        .add_extension(_names(spiffe_id, *([dns] if dns else []), *also_called), critical=False)
         .add_extension(authority, critical=False)
         .sign(root.key, hashes.SHA256())
     )
