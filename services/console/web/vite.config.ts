@@ -14,10 +14,13 @@ export default defineConfig({
     target: "es2023",
     modulePreload: { polyfill: false },
     license: { fileName: "licenses.txt" },
+    rolldownOptions: { input: ["index.html", "docs.html"] },
   },
   server: {
     // `npm run dev` against a running mesh.
-    proxy: Object.fromEntries(["/v1", "/oidc", "/healthz"].map((path) => [path, "http://localhost:8080"])),
+    proxy: Object.fromEntries(
+      ["/v1", "/oidc", "/healthz", "/openapi.json"].map((path) => [path, "http://localhost:8080"]),
+    ),
   },
 });
 

@@ -2,8 +2,10 @@
 import type { Token, Tokens } from "marked";
 import { memo, type ReactNode, useMemo, useRef } from "react";
 import { type Blocks, blocksOf, grown } from "./blocks";
+import { Chips } from "./Chips";
 import { Code } from "./Code";
 import { Inline } from "./Inline";
+import { offsetsOf } from "../canvas/places";
 
 interface MarkdownProps {
   text: string;
@@ -17,10 +19,11 @@ export const Markdown = memo(function Markdown({ text, growing }: MarkdownProps)
     written.current = grown(written.current, text);
     return written.current.tokens;
   }, [text, growing]);
+  const offsets = offsetsOf(tokens);
   return (
     <div className="markdown">
       {tokens.map((token, i) => (
-        <Block key={i} token={token} growing={growing && i === tokens.length - 1} />
+        <Block key={i} token={token} growing={growing && i === tokens.length - 1} at={offsets[i] ?? 0} />
       ))}
     </div>
   );
@@ -29,10 +32,13 @@ export const Markdown = memo(function Markdown({ text, growing }: MarkdownProps)
 interface BlockProps {
   token: Token;
   growing: boolean;
+  /** Where in the whole text it begins. Undefined within another block. */
+  at?: number;
 }
 
 const Block = memo(
-  function Block({ token, growing }: BlockProps): ReactNode {
+  function Block({ token, growing, at }: BlockProps): ReactNode {
+    const chips = at === undefined ? null : <Chips from={at} to={at + token.raw.length} />;
     switch (token.type) {
       case "heading":
         return <Heading token={token as Tokens.Heading} />;
@@ -40,10 +46,15 @@ const Block = memo(
         return (
           <p>
             <Inline tokens={token.tokens} />
+            {chips}
           </p>
         );
       case "code":
-        return <Code code={token.text as string} language={languageOf(token as Tokens.Code)} growing={growing} />;
+        return (
+          <Code code={token.text as string} language={languageOf(token as Tokens.Code)} growing={growing}>
+            {chips}
+          </Code>
+        );
       case "blockquote":
         return (
           <blockquote>
@@ -51,9 +62,19 @@ const Block = memo(
           </blockquote>
         );
       case "list":
-        return <List token={token as Tokens.List} />;
+        return (
+          <>
+            <List token={token as Tokens.List} />
+            {chips}
+          </>
+        );
       case "table":
-        return <Table token={token as Tokens.Table} />;
+        return (
+          <>
+            <Table token={token as Tokens.Table} />
+            {chips}
+          </>
+        );
       case "hr":
         return <hr />;
       case "html":
@@ -67,7 +88,10 @@ const Block = memo(
     }
   },
   (before, after) =>
-    before.token.raw === after.token.raw && before.token.type === after.token.type && before.growing === after.growing,
+    before.token.raw === after.token.raw &&
+    before.token.type === after.token.type &&
+    before.growing === after.growing &&
+    before.at === after.at,
 );
 
 function Nested({ tokens }: { tokens: Token[] | undefined }): ReactNode {

@@ -2,6 +2,8 @@
 
 /** Streams held at once by all tabs together. Two connections stay free for short calls. */
 const SLOTS = 4;
+/** Of them, those that may be held while nothing is being answered: a question always finds the others. */
+const IDLE_SLOTS = 2;
 /** A tab without a slot looks in for this long … */
 const SIP_MS = 500;
 /** … and comes again after this long, hidden or not. */
@@ -19,8 +21,19 @@ export interface Tap {
 }
 
 export async function openTap(): Promise<Tap> {
+  const release = document.visibilityState === "visible" ? await claimSlot(0) : undefined;
+  return tapOf(release);
+}
+
+/** For a stream that can wait. Undefined when no slot is free for it, or nobody looks. */
+export async function openIdleTap(): Promise<Tap | undefined> {
+  if (document.visibilityState !== "visible") return undefined;
+  const release = await claimSlot(SLOTS - IDLE_SLOTS);
+  return release && tapOf(release);
+}
+
+function tapOf(release: (() => void) | undefined): Tap {
   const letGo = new AbortController();
-  const release = document.visibilityState === "visible" ? await claimSlot() : undefined;
   let timer = release ? undefined : setTimeout(() => letGo.abort(), SIP_MS);
   const watch = (): void => {
     clearTimeout(timer);
@@ -38,10 +51,10 @@ export async function openTap(): Promise<Tap> {
   };
 }
 
-/** Takes one of the slots if one is free; the browser frees it when the tab dies. */
-async function claimSlot(): Promise<(() => void) | undefined> {
+/** Takes one of the slots from `first` on if one is free; the browser frees it when the tab dies. */
+async function claimSlot(first: number): Promise<(() => void) | undefined> {
   if (!navigator.locks) return () => undefined;
-  for (let slot = 0; slot < SLOTS; slot++) {
+  for (let slot = first; slot < SLOTS; slot++) {
     const release = await claim(`soma-stream-${slot}`);
     if (release) return release;
   }

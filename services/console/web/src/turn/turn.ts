@@ -1,7 +1,20 @@
 /** What is known of a turn, and how each event of its stream changes that. Pure: the same events, the same turn. */
-import type { ChatEvent, Decision, Failure, Tier, Turn, Usage } from "../wire/types";
+import type { AnswerPane, ChatEvent, Decision, Failure, PaneKind, Tier, Turn, Usage } from "../wire/types";
 
 export type Phase = "asking" | "running" | "done" | "cancelled" | "failed";
+
+/** A part of an answer that stands in a pane too: `head`, and what the answer says from `from` to `to`. */
+export interface Part {
+  /** The pane's name. */
+  name: string;
+  kind: PaneKind;
+  title: string;
+  language: string;
+  head: string;
+  from: number;
+  /** Absent while it is being written. */
+  to?: number;
+}
 
 export interface TurnView {
   /** Steady for as long as it is on the screen: the request's id, or the turn's name when it came from a list. */
@@ -13,6 +26,8 @@ export interface TurnView {
   tier: Tier;
   phase: Phase;
   answer: string;
+  /** As far as events told of them: those of a turn that was read from a list are not known. */
+  parts: Part[];
   /** What the list said of a running turn's answer: shown until the events have caught up. */
   checkpoint: string;
   /** The last event seen. 0: none. */
@@ -39,6 +54,7 @@ export function asked(requestId: string, question: string, tier: Tier, now: stri
     tier,
     phase: "asking",
     answer: "",
+    parts: [],
     checkpoint: "",
     sequence: 0,
     costMicrousd: 0,
@@ -60,6 +76,7 @@ export function listed(turn: Turn): TurnView {
     tier: turn.tier ?? "standard",
     phase,
     answer: running ? "" : (turn.answer ?? ""),
+    parts: [],
     checkpoint: running ? (turn.answer ?? "") : "",
     sequence: running ? 0 : (turn.lastSequence ?? 0),
     costMicrousd: Number(turn.costMicrousd ?? 0),
@@ -96,8 +113,16 @@ export const ended = (turn: TurnView): boolean => turn.phase !== "asking" && tur
 export const textOf = (turn: TurnView): string =>
   turn.answer.length < turn.checkpoint.length ? turn.checkpoint : turn.answer;
 
+export const textOfPart = ({ answer }: TurnView, { head, from, to }: Part): string => head + answer.slice(from, to);
+
 /** A turn whose events must be read from the beginning. */
-export const rewound = (turn: TurnView): TurnView => ({ ...turn, sequence: 0, answer: "", checkpoint: textOf(turn) });
+export const rewound = (turn: TurnView): TurnView => ({
+  ...turn,
+  sequence: 0,
+  answer: "",
+  parts: [],
+  checkpoint: textOf(turn),
+});
 
 /** A turn that was never accepted, or can no longer be watched. */
 export const failed = (turn: TurnView, failure: Failure, blockedBy?: string): TurnView => ({
@@ -122,6 +147,7 @@ function changes(turn: TurnView, event: ChatEvent, now: string): Partial<TurnVie
   if (event.accepted) return { name: event.accepted.turn, conversation: event.accepted.conversation, phase: "running" };
   if (event.decision) return { decision: event.decision };
   if (event.text) return { answer: turn.answer + (event.text.delta ?? "") };
+  if (event.pane) return { parts: withPane(turn, event.pane) };
   if (event.error) return { failure: event.error, phase: "failed", checkpoint: "", endedAt: now };
   if (event.done) {
     const { usage, costMicrousd, finishReason, firstTokenMs } = event.done;
@@ -136,4 +162,13 @@ function changes(turn: TurnView, event: ChatEvent, now: string): Partial<TurnVie
     };
   }
   return {};
+}
+
+/** The parts with this one opened, closed, or both. */
+function withPane({ parts, answer }: TurnView, { name, kind = "code", closed, ...pane }: AnswerPane): Part[] {
+  const here = answer.length;
+  const open = parts.find((part) => part.name === name);
+  if (open) return parts.map((part) => (part === open && closed ? { ...part, to: part.to ?? here } : part));
+  const { title = "", language = "", text: head = "" } = pane;
+  return [...parts, { name, kind, title, language, head, from: here, ...(closed && { to: here }) }];
 }

@@ -3,7 +3,7 @@ import { type ReactNode, useCallback, useEffect, useRef, useState } from "react"
 import { draftOf, keepDraft, rememberedTier, rememberTier } from "../chat/pending";
 import type { House } from "../house";
 import type { Person } from "../session/person";
-import { useStore } from "../store";
+import { useStore, useStorePart } from "../store";
 import { ended, type TurnView } from "../turn/turn";
 import type { Tier } from "../wire/types";
 import { Composer } from "./Composer";
@@ -17,8 +17,9 @@ interface ChatPaneProps {
   signIn: () => void;
 }
 
-export function ChatPane({ house: { chat, route }, person, newChat, signIn }: ChatPaneProps): ReactNode {
+export function ChatPane({ house: { chat, canvas, route }, person, newChat, signIn }: ChatPaneProps): ReactNode {
   const view = useStore(chat.view);
+  const panes = useStorePart(canvas.view, (all) => all.panes);
   const conversation = useStore(route.conversation);
   const field = useRef<HTMLTextAreaElement>(null);
   const [text, setText] = useState(() => draftOf(conversation));
@@ -73,12 +74,14 @@ export function ChatPane({ house: { chat, route }, person, newChat, signIn }: Ch
     <>
       <Thread
         view={view}
+        panes={panes}
         person={person}
         ask={ask}
         older={chat.older}
         reload={() => void chat.refresh()}
         newChat={newChat}
         act={act}
+        openPane={canvas.show}
       />
       <div className="composer-place">
         <Composer

@@ -57,6 +57,9 @@ export function Sidebar({ house, person, hidden, newChat, close, rename, remove,
           <strong title={person.subject}>{person.name}</strong>
           <span>{[person.tenant, ...person.roles].filter((word) => word && word !== person.name).join(" · ")}</span>
         </span>
+        <a className="quiet" href="/docs" title="How programs use this mesh" data-testid="docs">
+          API
+        </a>
         <ThemeButton />
         <button
           type="button"

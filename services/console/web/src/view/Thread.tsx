@@ -1,7 +1,9 @@
 /** The turns of the open conversation, oldest first. */
-import { type ReactNode, useEffect, useRef } from "react";
+import { type ReactNode, useEffect, useMemo, useRef } from "react";
+import type { CanvasView } from "../canvas/canvas";
 import type { ChatView } from "../chat/chat";
 import type { Person } from "../session/person";
+import type { Pane } from "../wire/types";
 import { Icon } from "./icons";
 import { Problem } from "./Problem";
 import { useFollow } from "./scroll";
@@ -10,6 +12,7 @@ import { Welcome } from "./Welcome";
 
 interface ThreadProps extends TurnDeeds {
   view: ChatView;
+  panes: CanvasView["panes"];
   person: Person;
   ask: (question: string) => void;
   older: (beforeShown: () => void) => Promise<void>;
@@ -17,7 +20,7 @@ interface ThreadProps extends TurnDeeds {
   newChat: () => void;
 }
 
-export function Thread({ view, person, ask, older, reload, newChat, act }: ThreadProps): ReactNode {
+export function Thread({ view, panes, person, ask, older, reload, newChat, act, openPane }: ThreadProps): ReactNode {
   const frame = useRef<HTMLDivElement>(null);
   const content = useRef<HTMLDivElement>(null);
   const { atEnd, jump, keepPlace } = useFollow(frame, content, view.turns[0]?.key);
@@ -25,6 +28,7 @@ export function Thread({ view, person, ask, older, reload, newChat, act }: Threa
   useEffect(() => {
     if (newest) jump();
   }, [newest, jump]);
+  const made = useMemo(() => byTurn(panes), [panes]);
   const empty = view.loaded && view.turns.length === 0 && !view.refusal;
   return (
     <div className="thread-place">
@@ -41,7 +45,13 @@ export function Thread({ view, person, ask, older, reload, newChat, act }: Threa
           )}
           {empty && <Welcome person={person} ask={ask} />}
           {view.turns.map((turn) => (
-            <TurnItem key={turn.key} turn={turn} act={act} />
+            <TurnItem
+              key={turn.key}
+              turn={turn}
+              panes={made.get(turn.name ?? "") ?? NONE}
+              act={act}
+              openPane={openPane}
+            />
           ))}
         </div>
       </div>
@@ -58,6 +68,16 @@ export function Thread({ view, person, ask, older, reload, newChat, act }: Threa
       )}
     </div>
   );
+}
+
+const NONE: Pane[] = [];
+
+function byTurn(panes: CanvasView["panes"]): Map<string, Pane[]> {
+  const made = new Map<string, Pane[]>();
+  for (const [name, pane] of panes) {
+    if (pane.turn) made.set(pane.turn, [...(made.get(pane.turn) ?? []), { ...pane, name }]);
+  }
+  return made;
 }
 
 function Skeleton(): ReactNode {

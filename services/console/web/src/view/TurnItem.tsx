@@ -1,5 +1,8 @@
 /** One turn: the question, its answer as it comes, and what is known about it. */
-import { memo, type ReactNode, useRef, useState } from "react";
+import { memo, type ReactNode, useMemo, useRef, useState } from "react";
+import { placesIn } from "../canvas/places";
+import { blocksOf } from "../markdown/blocks";
+import { type Opener, PaneOpener } from "../markdown/Chips";
 import { Markdown } from "../markdown/Markdown";
 import { ended, textOf, type TurnView } from "../turn/turn";
 import { CopyButton } from "./CopyButton";
@@ -7,18 +10,23 @@ import { clockTime, dollars, duration, fullTime, hasLongRun, tierName } from "./
 import { Icon } from "./icons";
 import { Problem } from "./Problem";
 import { useReveal } from "./scroll";
+import type { Pane } from "../wire/types";
 import type { Deed } from "./words";
 import { WhyModel } from "./WhyModel";
 
 export interface TurnDeeds {
   act(deed: Deed, turn: TurnView): void;
+  openPane(name: string): void;
 }
 
 interface TurnItemProps extends TurnDeeds {
   turn: TurnView;
+  /** Those that the answer made. */
+  panes: Pane[];
 }
 
-export const TurnItem = memo(function TurnItem({ turn, act }: TurnItemProps) {
+export const TurnItem = memo(function TurnItem({ turn, panes, act, openPane }: TurnItemProps) {
+  const opener = useOpener(turn, panes, openPane);
   const text = textOf(turn);
   const running = !ended(turn);
   return (
@@ -37,7 +45,13 @@ export const TurnItem = memo(function TurnItem({ turn, act }: TurnItemProps) {
         data-testid="answer"
         aria-busy={running}
       >
-        {text ? <Markdown text={text} growing={running} /> : running && <Waiting turn={turn} />}
+        {text ? (
+          <PaneOpener value={opener}>
+            <Markdown text={text} growing={running} />
+          </PaneOpener>
+        ) : (
+          running && <Waiting turn={turn} />
+        )}
         {turn.phase === "cancelled" && (
           <p className="note">{text ? "Stopped here." : "Stopped before the first word."}</p>
         )}
@@ -49,6 +63,15 @@ export const TurnItem = memo(function TurnItem({ turn, act }: TurnItemProps) {
     </article>
   );
 });
+
+/** Which blocks of the answer are panes: its events say so, or else the panes do. */
+function useOpener({ parts, answer }: TurnView, panes: Pane[], open: (name: string) => void): Opener {
+  const found = useMemo(
+    () => (parts.length > 0 || panes.length === 0 ? [] : placesIn(blocksOf(answer).tokens, panes)),
+    [parts.length, answer, panes],
+  );
+  return useMemo(() => ({ places: parts.length > 0 ? parts : found, open }), [parts, found, open]);
+}
 
 function Waiting({ turn }: { turn: TurnView }): ReactNode {
   const word = turn.decision ? `${turn.decision.model} is thinking` : turn.name ? "Choosing a model" : "Sending";

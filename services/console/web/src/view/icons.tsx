@@ -18,6 +18,22 @@ const PATHS = {
   leave: "M10 5H5v14h5M14 8l4 4-4 4M18 12H9",
   warning: "M12 4l9 16H3zM12 10v4M12 17.2v.1",
   again: "M19 12a7 7 0 1 1-2-4.9L19 9M19 4v5h-5",
+  panes: "M4 5h16v14H4zM13 5v14",
+  code: "M9 8l-4 4 4 4M15 8l4 4-4 4",
+  globe: "M12 4a8 8 0 1 0 0 16 8 8 0 0 0 0-16M4 12h16M12 4c-5 5-5 11 0 16M12 4c5 5 5 11 0 16",
+  log: "M5 7h14M5 12h9M5 17h12",
+  image: "M4 5h16v14H4zM4 16l5-5 4 4 2-2 5 4M15.5 9v.1",
+  table: "M4 5h16v14H4zM4 10h16M4 14.5h16M10 5v14",
+  chat: "M5 5h14v11h-8l-4 4v-4H5z",
+  save: "M5 5h11l3 3v11H5zM8 5v5h7V5M8 19v-5h8v5",
+  download: "M12 4v11M7 11l5 5 5-5M5 20h14",
+  history: "M5 12a7 7 0 1 0 2-4.9L5 9M5 4v5h5M12 8v4l3 2",
+  differ: "M7 5v14M4 8h6M14 16h6M17 5v8",
+  more: "M5.4 12h.2M11.9 12h.2M18.4 12h.2",
+  back: "M14 6l-6 6 6 6",
+  wrap: "M4 7h16M4 12h13a3 3 0 0 1 0 6h-4M15 16l-2 2 2 2M4 17h5",
+  search: "M11 5a6 6 0 1 0 0 12 6 6 0 0 0 0-12M15.5 15.5L20 20",
+  sort: "M8 10l4-4 4 4M8 14l4 4 4-4",
 } as const;
 
 export type IconName = keyof typeof PATHS;

@@ -1,16 +1,22 @@
 /** The page around the content: its title in the tab, and whether the screen is small. */
-import { useEffect, useRef, useSyncExternalStore } from "react";
+import { useCallback, useEffect, useRef, useSyncExternalStore } from "react";
 
-const SMALL = "(max-width: 820px)";
+const SMALL = matchMedia("(max-width: 820px)");
+/** Chat and panes have no room beside the list of conversations. */
+const TIGHT = matchMedia("(max-width: 1240px)");
 
-export function useSmall(): boolean {
-  return useSyncExternalStore(watchSmall, () => matchMedia(SMALL).matches);
-}
+export const useSmall = (): boolean => useMatch(SMALL);
+export const useTight = (): boolean => useMatch(TIGHT);
 
-function watchSmall(changed: () => void): () => void {
-  const query = matchMedia(SMALL);
-  query.addEventListener("change", changed);
-  return () => query.removeEventListener("change", changed);
+function useMatch(query: MediaQueryList): boolean {
+  const watch = useCallback(
+    (changed: () => void) => {
+      query.addEventListener("change", changed);
+      return () => query.removeEventListener("change", changed);
+    },
+    [query],
+  );
+  return useSyncExternalStore(watch, () => query.matches);
 }
 
 /** The tab says which conversation it shows, that it is answering, and that it has answered while nobody looked. */

@@ -1,7 +1,20 @@
 /** Every call of the API that the page makes, one method each. A 401 in mid-use renews the token once and repeats. */
 import { refusalOf, unreachable } from "./refusal";
-import { eventsOf } from "./sse";
-import type { ChatEvent, ChatRequest, Conversation, ListConversationsResponse, ListTurnsResponse, Turn } from "./types";
+import { type Ends, eventsOf } from "./sse";
+import type {
+  CanvasEvent,
+  ChatEvent,
+  ChatRequest,
+  Conversation,
+  Layout,
+  ListConversationsResponse,
+  ListPanesResponse,
+  ListPaneVersionsResponse,
+  ListTurnsResponse,
+  Pane,
+  PaneVersion,
+  Turn,
+} from "./types";
 
 /** Where tokens come from: the present one, or a new one when `refused` was the present one. */
 export interface Bearer {
@@ -12,11 +25,13 @@ const CALL_TIMEOUT_MS = 20_000;
 /** A stream sends its headers at once; without them by then, the connection is dead. */
 const OPENING_TIMEOUT_MS = 30_000;
 
+const KEPT_ALIVE_BYTES = 60_000;
+
 export class Client {
   constructor(private readonly bearer: Bearer) {}
 
   conversations = (pageToken = ""): Promise<ListConversationsResponse> =>
-    this.json("GET", `/v1/conversations?pageSize=50${pageToken && `&pageToken=${encodeURIComponent(pageToken)}`}`);
+    this.json("GET", `/v1/conversations?pageSize=50${nextPage(pageToken)}`);
 
   conversation = (name: string): Promise<Conversation> => this.json("GET", `/v1/${name}`);
 
@@ -32,10 +47,7 @@ export class Client {
   };
 
   turns = (conversation: string, pageToken = ""): Promise<ListTurnsResponse> =>
-    this.json(
-      "GET",
-      `/v1/${conversation}/turns?pageSize=30${pageToken && `&pageToken=${encodeURIComponent(pageToken)}`}`,
-    );
+    this.json("GET", `/v1/${conversation}/turns?pageSize=30${nextPage(pageToken)}`);
 
   cancel = (turn: string): Promise<Turn> => this.json("POST", `/v1/${turn}:cancel`, {});
 
@@ -47,6 +59,44 @@ export class Client {
   watch = (turn: string, afterSequence: number, signal: AbortSignal): AsyncGenerator<ChatEvent[]> =>
     this.stream("GET", `/v1/${turn}:watch?afterSequence=${afterSequence}`, signal);
 
+  panes = (conversation: string, pageToken = ""): Promise<ListPanesResponse> =>
+    this.json("GET", `/v1/${conversation}/panes?pageSize=100${nextPage(pageToken)}`);
+
+  pane = (name: string): Promise<Pane> => this.json("GET", `/v1/${name}`);
+
+  /** The same requestId again gives the same pane. */
+  createPane = (conversation: string, pane: Partial<Pane>, requestId: string): Promise<Pane> =>
+    this.json("POST", `/v1/${conversation}/panes?requestId=${requestId}`, pane);
+
+  /** Refuses with ETAG_STALE, and both versions in its metadata, when the text was changed since `etag`. */
+  writePane = (name: string, text: string, etag: string): Promise<Pane> =>
+    this.json("PATCH", `/v1/${name}?updateMask=text`, { text, etag });
+
+  describePane = (name: string, pane: { title: string } | { language: string }): Promise<Pane> =>
+    this.json("PATCH", `/v1/${name}?updateMask=${Object.keys(pane).join()}`, pane);
+
+  deletePane = async (name: string): Promise<void> => {
+    await this.json("DELETE", `/v1/${name}`);
+  };
+
+  versions = (pane: string, pageToken = ""): Promise<ListPaneVersionsResponse> =>
+    this.json("GET", `/v1/${pane}/versions?pageSize=100${nextPage(pageToken)}`);
+
+  version = (name: string): Promise<PaneVersion> => this.json("GET", `/v1/${name}`);
+
+  /** Makes an old version the newest one. */
+  restore = (version: string, etag: string): Promise<Pane> => this.json("POST", `/v1/${version}:restore`, { etag });
+
+  layout = (conversation: string): Promise<Layout> => this.json("GET", `/v1/${conversation}/layout`);
+
+  /** Refuses with ETAG_STALE when it was arranged elsewhere since `etag`. */
+  arrange = (conversation: string, layout: Layout): Promise<Layout> =>
+    this.json("PATCH", `/v1/${conversation}/layout?updateMask=panes,active,beside`, layout);
+
+  /** The canvas after a revision, or a snapshot first when that is 0. */
+  watchCanvas = (conversation: string, afterRevision: number, signal: AbortSignal): AsyncGenerator<CanvasEvent[]> =>
+    this.stream("GET", `/v1/${conversation}/panes:watch?afterRevision=${afterRevision}`, signal);
+
   /** Resolves when the mesh can answer a chat; refuses, naming the part, when it cannot. */
   health = async (): Promise<void> => {
     const answer = await reach("/healthz", { signal: AbortSignal.timeout(5_000) });
@@ -55,17 +105,18 @@ export class Client {
 
   private async json<T>(method: string, path: string, body?: unknown): Promise<T> {
     const request = requestOf(method, body, AbortSignal.timeout(CALL_TIMEOUT_MS));
-    const keepalive = method !== "GET"; // a change gets through although the page is left at once
+    // A change gets through although the page is left at once; browsers refuse it for more than 64 KiB.
+    const keepalive = method !== "GET" && String(request.body ?? "").length * 3 < KEPT_ALIVE_BYTES;
     const answer = await this.authorised(path, { ...request, keepalive });
     return (await answer.json()) as T;
   }
 
-  private async *stream(
+  private async *stream<Event extends Ends>(
     method: string,
     path: string,
     signal: AbortSignal,
     body?: unknown,
-  ): AsyncGenerator<ChatEvent[]> {
+  ): AsyncGenerator<Event[]> {
     const opening = new AbortController();
     const deadline = setTimeout(
       () => opening.abort(new DOMException("No answer.", "TimeoutError")),
@@ -73,7 +124,7 @@ export class Client {
     );
     const request = requestOf(method, body, AbortSignal.any([signal, opening.signal]));
     const answer = await this.authorised(path, request).finally(() => clearTimeout(deadline));
-    if (answer.body) yield* eventsOf(answer.body);
+    if (answer.body) yield* eventsOf<Event>(answer.body);
   }
 
   private async authorised(path: string, request: RequestInit): Promise<Response> {
@@ -83,6 +134,8 @@ export class Client {
     return accepted(await reach(path, bearing(await this.bearer.token(token), request)));
   }
 }
+
+const nextPage = (pageToken: string): string => pageToken && `&pageToken=${encodeURIComponent(pageToken)}`;
 
 const requestOf = (method: string, body: unknown, signal: AbortSignal): RequestInit => ({
   method,

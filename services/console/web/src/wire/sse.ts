@@ -1,14 +1,22 @@
 /** Reads a text/event-stream as the edge writes it: one `data: {json}` and an empty line a message. */
 import { cut, refusalOf } from "./refusal";
-import type { ChatEvent } from "./types";
 
 /** The edge sends a heartbeat every 15 s. After three missed ones the connection is dead. */
 export const SILENCE_MS = 45_000;
 /** How long the end of a stream is waited for after its last event. */
 export const CLOSING_MS = 2_000;
 
+/** What the last event of every stream has one of. */
+export interface Ends {
+  done?: unknown;
+  error?: unknown;
+}
+
 /** What each read brought, in order. Ends when the stream ends; refuses with CUT when it breaks or falls silent. */
-export async function* eventsOf(body: ReadableStream<Uint8Array>, silenceMs = SILENCE_MS): AsyncGenerator<ChatEvent[]> {
+export async function* eventsOf<Event extends Ends>(
+  body: ReadableStream<Uint8Array>,
+  silenceMs = SILENCE_MS,
+): AsyncGenerator<Event[]> {
   const reader = body.getReader();
   const utf8 = new TextDecoder();
   let rest = "";
@@ -19,7 +27,7 @@ export async function* eventsOf(body: ReadableStream<Uint8Array>, silenceMs = SI
       rest += done ? utf8.decode() : utf8.decode(value, { stream: true });
       const end = rest.lastIndexOf("\n\n");
       if (end >= 0) {
-        const events = parse(rest.slice(0, end));
+        const events = parse<Event>(rest.slice(0, end));
         rest = rest.slice(end + 2);
         over ||= events.some(({ done, error }) => done ?? error);
         if (events.length > 0) yield events;
@@ -38,11 +46,11 @@ async function toTheEnd(reader: ReadableStreamDefaultReader<Uint8Array>): Promis
   while (!(await reader.read()).done);
 }
 
-function parse(messages: string): ChatEvent[] {
+function parse<Event>(messages: string): Event[] {
   return messages
     .split("\n\n")
     .filter((message) => message.startsWith("data:"))
-    .map((message) => JSON.parse(message.slice(5)) as ChatEvent);
+    .map((message) => JSON.parse(message.slice(5)) as Event);
 }
 
 /** A room that fails after its headers leaves a bare Status in the body instead of an event. */

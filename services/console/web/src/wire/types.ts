@@ -85,12 +85,24 @@ export interface Done {
   firstTokenMs?: number;
 }
 
+/** Opens or closes a pane of the answer: the texts between the two belong to it. */
+export interface AnswerPane {
+  name: string;
+  kind?: PaneKind;
+  title?: string;
+  language?: string;
+  /** What the pane holds already when it opens. */
+  text?: string;
+  closed?: boolean;
+}
+
 /** One step of a turn: a sequence (none on a heartbeat) and one of the rest. */
 export interface ChatEvent {
   sequence?: number;
   accepted?: Accepted;
   decision?: Decision;
   text?: { delta?: string };
+  pane?: AnswerPane;
   heartbeat?: Record<string, never>;
   done?: Done;
   error?: Failure;
@@ -110,6 +122,74 @@ export interface ListTurnsResponse {
 
 export interface ListConversationsResponse {
   conversations?: Conversation[];
+  nextPageToken?: string;
+}
+
+// soma.canvas.v1
+
+export type PaneKind = "chat" | "code" | "html" | "log" | "image" | "table";
+
+export type PaneState = "STATE_UNSPECIFIED" | "STATE_READY" | "STATE_WRITING";
+
+export interface Pane {
+  name: string;
+  kind?: PaneKind;
+  title?: string;
+  language?: string;
+  text?: string;
+  etag?: string;
+  version?: number;
+  state?: PaneState;
+  /** Of the newest version: "person" or "agent". */
+  author?: string;
+  /** The turn that made it. Absent: a person did. */
+  turn?: string;
+  createTime?: string;
+  updateTime?: string;
+}
+
+export interface PaneVersion {
+  name: string;
+  version?: number;
+  title?: string;
+  language?: string;
+  /** Absent in lists. */
+  text?: string;
+  sizeBytes?: number;
+  author?: string;
+  createTime?: string;
+}
+
+export interface Layout {
+  name?: string;
+  panes?: string[];
+  active?: string;
+  beside?: string;
+  etag?: string;
+}
+
+export interface PatchOperation {
+  op: string;
+  path?: string;
+  value?: unknown;
+}
+
+/** One step of a canvas: a revision (none on a heartbeat, nor within a snapshot) and one of the rest. */
+export interface CanvasEvent {
+  revision?: number;
+  patch?: { operations?: PatchOperation[] };
+  heartbeat?: Record<string, never>;
+  done?: { deleted?: boolean };
+  error?: Failure;
+}
+
+export interface ListPanesResponse {
+  panes?: Pane[];
+  nextPageToken?: string;
+}
+
+export interface ListPaneVersionsResponse {
+  versions?: PaneVersion[];
   nextPageToken?: string;
 }
 
