@@ -70,7 +70,9 @@ async def main(kind: str, config: RoomConfig) -> None:
         guards: list[aio.ServerInterceptor] = []
         if kind == "guarded":
             sight = doors.enter_context(open_telemetry(config, "echo"))
-            guards = [GuardInterceptor(Guard(config.trust_domain, verifier(config), sight, Unwritten()))]
+            guards = [
+                GuardInterceptor(Guard(config.trust_domain, config.namespace, verifier(config), sight, Unwritten()))
+            ]
         options = (*OPTIONS, *identity.server_options(config.longest_call_s))
         server = aio.server(interceptors=guards, options=options)
         server.add_generic_rpc_handlers(handlers())

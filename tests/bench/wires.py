@@ -51,6 +51,37 @@ class Rest:
 
 
 @dataclass(slots=True)
+class Web:
+    """Unary gRPC-Web over one kept connection."""
+
+    port: int
+    method: str
+    token: str
+    line: socket.socket = field(init=False)
+    headers: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.line = socket.create_connection(("127.0.0.1", self.port), WAIT_S)
+        self.line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        lines = (f"POST {self.method} HTTP/1.1", f"host: localhost:{self.port}", f"authorization: Bearer {self.token}")
+        self.headers = "\r\n".join((*lines, "content-type: application/grpc-web+proto", "x-grpc-web: 1", ""))
+
+    def call(self, message: bytes) -> bytes:
+        """The bytes of the one message that came back, in chunks of their own."""
+        body = struct.pack(">BI", 0, len(message)) + message
+        self.line.sendall(f"{self.headers}content-length: {len(body)}\r\n\r\n".encode() + body)
+        got = self.line.recv(65536)
+        while not got.endswith(b"\r\n0\r\n\r\n"):
+            got += more(self.line)
+        assert got.startswith(b"HTTP/1.1 200") and b"grpc-status:0" in got, got
+        chunk = got.partition(b"\r\n\r\n")[2].partition(b"\r\n")[2]
+        return chunk[5 : 5 + int.from_bytes(chunk[1:5])]
+
+    def close(self) -> None:
+        self.line.close()
+
+
+@dataclass(slots=True)
 class Rpc:
     """Unary gRPC over one kept mTLS connection, with the headers written out anew each time, as plain as they come."""
 

@@ -1,0 +1,47 @@
+"""A house for the fuzz alone, so that what is left behind is the fuzz's; and its figures at the end of the run."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from hypothesis.configuration import set_hypothesis_home_dir
+
+from services.local.ports import free_port
+from tests.fuzz.fuzz import Fuzz
+from tests.fuzz.tally import Tally
+from tests.house import ROOMS, open_house
+
+TALLY = pytest.StashKey[Tally]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """schemathesis is loaded for these tests alone: it takes two seconds. Nothing is kept in the project's folder."""
+    set_hypothesis_home_dir(Path(sys.prefix) / ".hypothesis")
+    config.pluginmanager.import_plugin("schemathesis.pytest.plugin")
+
+
+@pytest.fixture(scope="session")
+def tally(pytestconfig: pytest.Config) -> Tally:
+    return pytestconfig.stash.setdefault(TALLY, Tally())
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
+async def fuzz(tally: Tally) -> AsyncIterator[Fuzz]:
+    async with open_house(start=()) as house:
+        for room in ROOMS:
+            house.environment[room]["SOMA_METRICS_LISTEN"] = f"127.0.0.1:{free_port()}"
+        await asyncio.gather(*(house.start(room) for room in ROOMS))
+        yield Fuzz(house, tally)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    tally = config.stash.get(TALLY, Tally())
+    if tally.counts:
+        terminalreporter.section("fuzz: cases, the slowest, answers by reason")
+        for line in tally.lines():
+            terminalreporter.write_line(line)

@@ -1,0 +1,133 @@
+"""Some thousand calls of every kind, and nothing of them stays: no memory, no calls, connections, leases or keys."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import pytest
+from redis.asyncio import Redis
+
+from tests.fuzz.breaches import breaches
+from tests.fuzz.calls import ALL, call, each
+from tests.fuzz.draw import TIMES, draw
+from tests.fuzz.fuzz import METHODS, Fuzz
+from tests.fuzz.methods import Method
+from tests.fuzz.rubbish import rubbish
+from tests.house import House, Person
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120 * max(1.0, TIMES))]
+
+WARM_UP, ROUNDS = 2, max(1, round(4 * TIMES))
+GROWTH_BYTES = 6 * 1024 * 1024
+"""What a room may have grown by after the rounds, some 5,500 calls: caches and pages of the allocator that fill up."""
+MORE_FILES = 12
+"""Connections that a room may have opened meanwhile: its pools fill up too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    person: Person
+    method: Method
+    body: bytes
+    most: int
+    hang_up_s: float | None
+
+
+async def test_thousands_of_calls_leave_nothing_behind(fuzz: Fuzz) -> None:
+    cases = await mixture(fuzz)
+    await rounds_of(WARM_UP, cases)
+    await fuzz.still()
+    before, keys = {room: used_bytes(fuzz.house, room) for room in fuzz.house.rooms}, await lasting_keys(fuzz.house)
+    files = {room: open_files(fuzz.house, room) for room in fuzz.house.rooms}
+
+    await rounds_of(ROUNDS, cases)
+    await fuzz.still()
+
+    grown = {room: used_bytes(fuzz.house, room) - was for room, was in before.items()}
+    told = ", ".join(f"{room} {before[room] / 2**20:.1f} {grown[room] / 2**20:+.2f} MiB" for room in grown)
+    fuzz.tally.remarks.append(
+        f"private memory after {WARM_UP * len(cases)} calls, and after {ROUNDS * len(cases)} more: {told}"
+    )
+    assert max(grown.values()) < GROWTH_BYTES, told
+    assert await lasting_keys(fuzz.house) <= keys
+    assert await waiting_transactions(fuzz.house) == []
+    for room in fuzz.house.rooms:
+        assert await running_calls(fuzz.house, room) == {}
+        assert open_files(fuzz.house, room) <= files[room] + MORE_FILES
+
+
+async def mixture(fuzz: Fuzz) -> list[Case]:
+    """Good, broken and rubbish requests of all methods in turns; of every fourth call one hangs up."""
+    columns = []
+    for method in METHODS:
+        person, values = await fuzz.seat(method)
+        good = draw(values.requests(), 24)
+        ways = list(breaches(method.request.DESCRIPTOR))[:12]
+        bodies = [request.SerializeToString() for request in good]
+        bodies += [way.of(good[0]).SerializeToString() for way in ways]
+        bodies += draw(rubbish(method.request.DESCRIPTOR, values.requests()), 24)
+        columns.append([Case(person, method, body, (ALL, 1, 0)[n % 3], hang_up_s(n)) for n, body in enumerate(bodies)])
+    longest = max(map(len, columns))
+    return [column[n] for n in range(longest) for column in columns if n < len(column)]
+
+
+def hang_up_s(n: int) -> float | None:
+    return None if n % 4 else (n % 20) / 4000
+
+
+async def rounds_of(times: int, cases: list[Case]) -> None:
+    async def one(case: Case) -> None:
+        try:
+            async with asyncio.timeout(case.hang_up_s):
+                outcome = await call(case.person, case.method, case.body, most=case.most)
+        except TimeoutError:
+            if case.hang_up_s is None:
+                raise
+            return
+        assert not outcome.complaint, f"{case.method}: {outcome}"
+
+    for _ in range(times):
+        await each(cases, one)
+
+
+def used_bytes(house: House, room: str) -> int:
+    used: int = psutil.Process(house.rooms[room].pid).memory_full_info().uss
+    return used
+
+
+def open_files(house: House, room: str) -> int:
+    count: int = psutil.Process(house.rooms[room].pid).num_fds()
+    return count
+
+
+async def lasting_keys(house: House) -> set[bytes]:
+    """Keys in Valkey that never expire."""
+    async with Redis.from_url(house.environment["agent"]["SOMA_CACHE_URL"]) as redis:
+        return {key async for key in redis.scan_iter() if await redis.ttl(key) == -1}
+
+
+async def waiting_transactions(house: House) -> list[Mapping[str, Any]]:
+    sql = "SELECT usename, query FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
+    return await house.rows(sql)
+
+
+async def running_calls(house: House, room: str) -> dict[str, float]:
+    """What the room's own metrics say of calls and turns that have not ended, when they had a moment to end."""
+    for _ in range(100):
+        running = await asyncio.to_thread(gauges, house.environment[room]["SOMA_METRICS_LISTEN"])
+        if not running:
+            break
+        await asyncio.sleep(0.05)
+    return running
+
+
+def gauges(address: str) -> dict[str, float]:
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    told = (line.rpartition(" ") for line in lines if line.startswith(("soma_rpcs_running{", "soma_turns_running ")))
+    return {name: float(count) for name, _, count in told if float(count) and "Health" not in name}
