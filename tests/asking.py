@@ -30,7 +30,8 @@ async def ask(person: Person, text: str, **fields: str) -> list[ChatEvent]:
 
 
 async def watch(person: Person, turn: str, after: int = 0) -> list[ChatEvent]:
-    return [event async for event in watching(person, turn, after)]
+    """The turn's events after one. Heartbeats are the stream's, not the turn's."""
+    return [event async for event in watching(person, turn, after) if not event.HasField("heartbeat")]
 
 
 async def begin(person: Person, text: str, words: int = 1, **fields: str) -> tuple[str, str, list[ChatEvent]]:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from services.agent import prompt, store, told
 from services.agent.names import conversation_id, conversation_name, no_conversation, no_turn, turn_ids, turn_name
+from services.agent.transcript import HEARTBEAT
 from services.agent.turn import Agent, Turn
 from services.agent.watching import LAST, LOOK_S, Elsewhere, check_sequence
 from services.common import events, pages
@@ -54,6 +55,8 @@ class Chat:
         turn = self._running(caller, ids)
         if turn:
             check_sequence(after, len(turn.transcript.events))
+            if after == len(turn.transcript.events) > 0 and not turn.transcript.ended:
+                yield HEARTBEAT  # who watches knows at once that they do, however long the silence
             async for event in turn.transcript.follow(after):
                 after = event.sequence or after
                 yield event

@@ -45,6 +45,8 @@ class Elsewhere:
                 if not checked:
                     check_sequence(after, len(known))
                     checked = True
+                    if running and after == len(known):
+                        yield HEARTBEAT
                 for event in known[seen:]:
                     seen, quiet_since = event.sequence, time.monotonic()
                     yield event

@@ -87,8 +87,9 @@ class Watch:
             while not await self._woken(min(said + self.room.heartbeat_s, end)):
                 if time.monotonic() >= end:
                     break
-                said = time.monotonic()
-                yield HEARTBEAT
+                if time.monotonic() >= said + self.room.heartbeat_s:
+                    said = time.monotonic()
+                    yield HEARTBEAT
             if time.monotonic() >= end or self.room.canvas.bells.closing:
                 yield DONE
                 return
@@ -112,9 +113,9 @@ class Watch:
         parts = list(patches.parts([(pane, pane.size_bytes) for pane in found.panes])) or [[]]
         for part in parts:
             operations += await self._show(part)
-            last = part is parts[-1]
+            last, before = part is parts[-1], self.seen
             self.seen = found.revision if last else min(max(self.seen, part[-1].revision), found.revision)
-            if operations or (last and found.whole):
+            if operations or self.seen > before or (last and found.whole):
                 revision = None if found.whole and not last else self.seen
                 yield CanvasEvent(revision=revision, patch=Patch(operations=operations))
             operations = []

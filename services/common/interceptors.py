@@ -19,6 +19,7 @@ from services.common.access import Rule, rule_of
 from services.common.call import Call, current
 from services.common.errors import Invalid, Refusal, TooLate, Unauthenticated, Unexpected
 from services.common.identity import peer_of, service_account
+from services.common.spans import parse
 from services.common.telemetry import Sight, log
 from services.common.tokens import Verifier
 
@@ -52,7 +53,7 @@ class Guard:
         for key, value in context.invocation_metadata() or ():
             if key == "authorization":
                 token = str(value)
-            elif key == "traceparent":
+            elif key == "traceparent" and parse(str(value)):
                 traceparent = str(value)
         workload = peer_of(context.auth_context(), self.trust_domain, self.namespace)
         rule.check_workload(service_account(workload))

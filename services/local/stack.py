@@ -32,7 +32,7 @@ ROOMS = ("router", "agent", "canvas")
 PARTS = ("edge", "local", "supervisor", "postgres", "valkey", "issuer", "model", *ROOMS)
 """Names that no program from outside is given."""
 INNER = (
-    "postgres", "valkey", "issuer", "model", *ROOMS, *(f"{room}_metrics" for room in ROOMS), "edge_admin"
+    "postgres", "valkey", "issuer", "model", *ROOMS, *(f"{room}_metrics" for room in ROOMS), "edge_admin", GRPC
 )  # fmt: skip
 SECRETS = ("postgres", "valkey", *(f"soma_{room}" for room in ROOMS))
 FOLDERS = ("run", "logs", "telemetry", "secrets", "authority", "issuer", "peers", "https")
@@ -169,7 +169,7 @@ def choose_ports(old: Mapping[str, object], edge_port: int | None, grpc_port: in
     if grpc_port:
         demand_free(grpc_port, "--grpc-port")
     ports = {"edge": edge}
-    wanted = {GRPC: grpc_port or old.get(GRPC, GRPC_PORT), **{name: old.get(name, 0) for name in INNER}}
+    wanted = {name: old.get(name, 0) for name in INNER} | {GRPC: grpc_port or old.get(GRPC, GRPC_PORT)}
     for name, last in wanted.items():
         port = int(str(last))
         while not port or port in ports.values() or not is_free(port):

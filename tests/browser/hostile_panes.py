@@ -13,7 +13,7 @@ PAYLOADS = [
     "<script type=module>__canary()</script>",
     "<script>parent.__canary();top.__canary();opener&&opener.__canary()</script>",
     "</script><script>__canary()</script>",
-    "<scr\0ipt>__canary()</scr\0ipt>",
+    "<scr\x0bipt>__canary()</scr\x0bipt>",
     "<script/x>__canary()</script/x>",
     "<<script>__canary()//<</script>",
     "<!--><script>__canary()</script>-->",

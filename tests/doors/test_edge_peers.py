@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,6 +15,7 @@ from typing import Any
 import grpc
 import pytest
 import pytest_asyncio
+from aiohttp import ClientSession, UnixConnector
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -254,6 +257,24 @@ async def test_a_stream_outlives_a_change_of_trust(house: House, friend: Root) -
         assert [event.sequence async for event in events] == [2, 0, 3]
 
 
+async def test_a_connection_grows_not_old_and_takes_no_stream_with_it(house: House, tmp_path: Path) -> None:
+    settings = replace(
+        house.settings, port=free_port(), grpc_port=free_port(), admin=str(tmp_path / "a.sock"), connection_age_s=0.5
+    )
+    house.agent.go_on.clear()
+    async with envoy(settings, tmp_path / "edge.yaml"):
+        other = replace(house, settings=settings)
+        async with calling(other, an_svid(our_root(house), ME)) as channel:
+            stream = ChatServiceStub(channel).Chat(ChatRequest(text="wait"), metadata=bearer(house))
+            events = aiter(stream)
+            await anext(events)
+            async with asyncio.timeout(10):
+                while await connections(other) < 2:
+                    assert await code_of(get(channel, bearer(house))) is grpc.StatusCode.OK
+            house.agent.go_on.set()
+            assert [event.sequence async for event in events] == [2, 0, 3]
+
+
 async def test_what_is_not_for_the_edge_is_not_there(house: House) -> None:
     async with calling(house, an_svid(our_root(house), ME)) as channel:
         methods = (
@@ -273,6 +294,17 @@ async def test_a_rooms_refusal_arrives_with_its_reason(house: House) -> None:
         info = error_details_pb2.ErrorInfo()
         status.details[0].Unpack(info)
         assert info.metadata["turn"] == "conversations/c/turns/t"
+
+
+async def test_no_session_is_resumed_past_the_certificate(house: House, tmp_path: Path) -> None:
+    believed, key, chain = pems(house, an_svid(our_root(house), ME))
+    (tmp_path / "me.pem").write_bytes((key or b"") + (chain or b""))
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context = ssl.create_default_context(cadata=believed.decode())
+        context.load_cert_chain(tmp_path / "me.pem")
+        context.set_alpn_protocols(["h2"])
+        context.minimum_version = context.maximum_version = version
+        assert not await asyncio.to_thread(resumes, house, context)
 
 
 async def test_the_rooms_hear_the_token_the_trace_and_the_deadline_and_nothing_that_could_lie(house: House) -> None:
@@ -364,6 +396,26 @@ async def test_our_own_roots_are_renewed_without_a_lost_call(house: House) -> No
         async with asyncio.timeout(5):
             while await shown(house, before, both) is grpc.StatusCode.OK:
                 assert await shown(house, an_svid(second, ME), both) is grpc.StatusCode.OK
+
+
+async def connections(house: House) -> int:
+    """How many there have been at the port for programs."""
+    async with ClientSession(connector=UnixConnector(house.settings.admin)) as admin:
+        told = await (await admin.get("http://admin/stats?filter=http.peers.downstream_cx_total&format=json")).json()
+    return sum(stat.get("value", 0) for stat in told["stats"])
+
+
+def resumes(house: House, context: ssl.SSLContext) -> bool:
+    """Whether a second connection goes on with the first one's session."""
+    session = None
+    for _ in range(2):
+        plain = socket.create_connection(("127.0.0.1", house.settings.grpc_port), 5)
+        with context.wrap_socket(plain, server_hostname="localhost", session=session) as line:
+            line.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+            assert line.recv(9)
+            session = line.session
+            resumed = bool(line.session_reused)
+    return resumed
 
 
 def raw(channel: grpc.aio.Channel, method: str, metadata: Metadata) -> Any:

@@ -41,7 +41,7 @@ async def fuzz(tally: Tally) -> AsyncIterator[Fuzz]:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     tally = config.stash.get(TALLY, Tally())
-    if tally.counts:
+    if tally.counts or tally.remarks:
         terminalreporter.section("fuzz: cases, the slowest, answers by reason")
         for line in tally.lines():
             terminalreporter.write_line(line)

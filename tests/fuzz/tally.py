@@ -23,7 +23,8 @@ class Tally:
         for method, counts in self.counts.items():
             total += counts
             yield f"{method:28} {counts.total():6}  {self.slowest_s[method]:5.2f} s  {told(counts)}"
-        yield f"{'all':28} {total.total():6}           {told(total)}"
+        if total:
+            yield f"{'all':28} {total.total():6}           {told(total)}"
         yield from self.remarks
 
 

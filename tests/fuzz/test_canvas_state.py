@@ -25,7 +25,7 @@ from tests.fuzz.fuzz import Fuzz
 from tests.fuzz.text import among, short
 from tests.house import Person
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120 * max(1.0, TIMES))]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300 * max(1.0, TIMES))]
 
 T = TypeVar("T")
 

@@ -20,7 +20,7 @@ from tests.fuzz.methods import Method
 from tests.fuzz.rubbish import rubbish
 from tests.house import House, Person
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120 * max(1.0, TIMES))]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300 * max(1.0, TIMES))]
 
 WARM_UP, ROUNDS = 2, max(1, round(4 * TIMES))
 GROWTH_BYTES = 6 * 1024 * 1024

@@ -82,6 +82,17 @@ async def test_after_the_last_event_of_an_ended_turn_the_stream_is_empty(person:
         await watch(person, turn, after=len(events) + 1)
 
 
+async def test_who_watches_a_silent_turn_is_answered_at_once(person: Person) -> None:
+    turn, _, seen = await begin(person, "script:hang=1 script:words=9", words=1)
+
+    async with asyncio.timeout(5):
+        first = await anext(watching(person, turn, seen[-1].sequence))
+    await person.chat.CancelTurn(wire.CancelTurnRequest(name=turn), metadata=person.metadata)
+
+    assert first.HasField("heartbeat")
+    assert not first.HasField("sequence")
+
+
 async def test_beyond_the_newest_event_of_a_running_turn_there_is_nothing_to_watch(person: Person) -> None:
     turn, _, _ = await begin(person, "script:words=20 script:pace=20")
 

@@ -60,6 +60,8 @@ class EdgeSettings:
     """Whether browsers come by HTTPS, with the certificate of https.yaml (secret `https`) in sds_dir."""
     grpc_port: int | None = None
     """Of the listener for programs that speak gRPC. None: there is none."""
+    connection_age_s: float = 900
+    """How long a program's connection takes new calls. A quarter of an SVID's life, as with the rooms."""
     reflects: bool = False
     """Whether rooms tell the contract by reflection, to those who are let in."""
     max_streams: int = 4096
@@ -116,6 +118,7 @@ def peers(settings: EdgeSettings, called: list[Method]) -> str:
         "grpc_port": settings.grpc_port,
         "more_grpc_addresses": on_ipv6(settings.grpc_port, settings.ipv6),
         "peers_tls": peers_tls(settings.sds_dir),
+        "connection_age": f"{settings.connection_age_s}s",
         "callers": watched(settings.sds_dir, "callers"),
         "no_token": off("jwt_authn"),
     }

@@ -32,6 +32,7 @@ SENSES += " serial usb xr-spatial-tracking"
 PANE = {
     "content-security-policy": PANE_CSP,
     "permissions-policy": ", ".join(f"{sense}=()" for sense in SENSES.split()),
+    "connection-allowlist": "()",  # WebRTC, name look-ups and frames that navigate: no CSP covers them
     "x-frame-options": "SAMEORIGIN",
     "cross-origin-opener-policy": "unsafe-none",
     "x-dns-prefetch-control": "off",

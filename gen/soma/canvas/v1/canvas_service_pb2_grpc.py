@@ -164,7 +164,7 @@ class CanvasServiceServicer:
 
     def RestorePaneVersion(self, request, context):
         """RestorePaneVersion makes an old version the newest one, as a version of its own, and returns the pane. Nothing is
-        lost. Refuses with VERSION_UNKNOWN, and with ETAG_STALE when an etag was sent and is not the newest.
+        lost. Refuses with VERSION_UNKNOWN, CANVAS_FULL, and with ETAG_STALE when an etag was sent and is not the newest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

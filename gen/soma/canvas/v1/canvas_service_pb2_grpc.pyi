@@ -43,7 +43,7 @@ class CanvasServiceStub:
     """GetPaneVersion returns one version with its text, or refuses with VERSION_UNKNOWN."""
     RestorePaneVersion: _aio.UnaryUnaryMultiCallable[_canvas_service_pb2.RestorePaneVersionRequest, _canvas_pb2.Pane]
     """RestorePaneVersion makes an old version the newest one, as a version of its own, and returns the pane. Nothing is
-    lost. Refuses with VERSION_UNKNOWN, and with ETAG_STALE when an etag was sent and is not the newest.
+    lost. Refuses with VERSION_UNKNOWN, CANVAS_FULL, and with ETAG_STALE when an etag was sent and is not the newest.
     """
     GetLayout: _aio.UnaryUnaryMultiCallable[_canvas_service_pb2.GetLayoutRequest, _canvas_pb2.Layout]
     """GetLayout returns how the caller has arranged the panes; an empty one when nothing was arranged yet. Refuses with
@@ -146,7 +146,7 @@ class CanvasServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_canvas_service_pb2.RestorePaneVersionRequest, _abc.Awaitable[_canvas_pb2.Pane]],
     ) -> _abc.Awaitable[_canvas_pb2.Pane]:
         """RestorePaneVersion makes an old version the newest one, as a version of its own, and returns the pane. Nothing is
-        lost. Refuses with VERSION_UNKNOWN, and with ETAG_STALE when an etag was sent and is not the newest.
+        lost. Refuses with VERSION_UNKNOWN, CANVAS_FULL, and with ETAG_STALE when an etag was sent and is not the newest.
         """
 
     @_abc_1.abstractmethod

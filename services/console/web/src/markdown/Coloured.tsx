@@ -27,6 +27,7 @@ export const Coloured = memo(function Coloured({ code, language, growing = false
       key={i}
       chunk={chunk}
       first={i === 0}
+      many={chunks.length > 1}
       plain={growing && i === chunks.length - 1 && chunk.text.length > GROWING_LIMIT}
       colour={colour}
       language={language}
@@ -47,6 +48,7 @@ function useChunks(code: string, growing: boolean): Chunk[] {
 interface PieceProps {
   chunk: Chunk;
   first: boolean;
+  many: boolean;
   plain: boolean;
   colour: Colour | undefined;
   language: string;
@@ -54,13 +56,17 @@ interface PieceProps {
 }
 
 const Piece = memo(
-  function Piece({ chunk: { text, line, lines }, first, plain, colour, language, numbered }: PieceProps) {
+  function Piece({ chunk: { text, line, lines }, first, many, plain, colour, language, numbered }: PieceProps) {
     const box = useRef<HTMLSpanElement>(null);
     const near = useNear(box, first);
     const coloured = near && !plain && text.length < PIECE_LIMIT;
     const tree = useMemo(() => (coloured ? colour?.(text, language) : undefined), [coloured, colour, text, language]);
     return (
-      <span className="piece" ref={box} style={{ containIntrinsicHeight: `auto ${lines}lh` }}>
+      <span
+        className="piece"
+        ref={box}
+        style={many && numbered ? { containIntrinsicHeight: `auto ${lines}lh` } : undefined}
+      >
         {numbered && (
           <span className="line-numbers" aria-hidden="true">
             {Array.from({ length: lines }, (_, i) => line + i).join("\n")}
@@ -75,6 +81,7 @@ const Piece = memo(
   (before, after) =>
     before.chunk.text === after.chunk.text &&
     before.chunk.line === after.chunk.line &&
+    before.many === after.many &&
     before.plain === after.plain &&
     before.colour === after.colour &&
     before.language === after.language &&

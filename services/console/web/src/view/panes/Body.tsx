@@ -10,6 +10,8 @@ import { Sheet } from "./Sheet";
 import { TableView } from "./TableView";
 
 interface BodyProps {
+  /** Its name. */
+  pane: string;
   kind: string;
   title: string;
   language: string;
@@ -27,12 +29,12 @@ export const hasFace = (kind: string): boolean => kind !== "code" && kind !== "l
 export const sourceLanguage = (kind: string, language: string): string =>
   kind === "html" || language === "svg" ? "xml" : kind === "chat" || kind === "table" ? "markdown" : language;
 
-export function Body({ kind, title, language, text, writing, wrap, source }: BodyProps): ReactNode {
+export function Body({ pane, kind, title, language, text, writing, wrap, source }: BodyProps): ReactNode {
   if (text === "" && !writing) return <p className="hint">This pane is empty.</p>;
   if (kind === "log") return <LogView text={text} wrap={wrap} writing={writing} label={title} />;
   if (source || !hasFace(kind) || (kind === "html" && writing))
     return <Sheet text={text} language={sourceLanguage(kind, language)} wrap={wrap} writing={writing} label={title} />;
-  if (kind === "html") return <Preview text={text} title={title} />;
+  if (kind === "html") return <Preview pane={pane} text={text} title={title} />;
   if (kind === "image") return <ImageView text={text} language={language} title={title} writing={writing} />;
   if (kind === "table") return <TableView text={text} language={language} title={title} />;
   return <Prose text={text} writing={writing} label={title} />;

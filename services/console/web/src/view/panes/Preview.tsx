@@ -5,9 +5,14 @@
 import { memo, type ReactNode, useEffect, useRef, useState } from "react";
 
 interface PreviewProps {
+  /** The pane's name. */
+  pane: string;
   text: string;
   title: string;
 }
+
+/** Holds the panes that run in this tab. One that is still in it when the page begins has brought the page down. */
+const RUNNING = "soma.running.";
 
 /** How long a text that still changes is waited for, and how long a frame may take to say that it has drawn. */
 const CALM_MS = 400;
@@ -18,7 +23,32 @@ interface Frame {
   text: string;
 }
 
-export const Preview = memo(function Preview({ text, title }: PreviewProps) {
+export function Preview(props: PreviewProps): ReactNode {
+  const [held, setHeld] = useState(() => sessionStorage.getItem(RUNNING + props.pane) !== null);
+  if (!held) return <Running key={props.pane} {...props} />;
+  return (
+    <div className="picture" data-testid="preview-held">
+      <p className="picture-note">
+        This page is not run by itself: the last time, SomaAgent was ended while it ran. Its source can be read and
+        changed without running it.
+      </p>
+      <button type="button" className="soft" onClick={() => setHeld(false)}>
+        Run it again
+      </button>
+    </div>
+  );
+}
+
+const Running = memo(function Running({ pane, text, title }: PreviewProps) {
+  useEffect(() => {
+    const over = (): void => sessionStorage.removeItem(RUNNING + pane);
+    sessionStorage.setItem(RUNNING + pane, "");
+    addEventListener("pagehide", over);
+    return () => {
+      removeEventListener("pagehide", over);
+      over();
+    };
+  }, [pane]);
   const [frames, setFrames] = useState<Frame[]>([{ number: 0, text }]);
   const newest = frames.at(-1);
   useEffect(() => {
