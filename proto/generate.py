@@ -50,7 +50,7 @@ def write_surfaces(gen: Path, ours: list[Path]) -> None:
     openapi.write_openapi(gen, read, ROOT / "pyproject.toml")
     istio.write_policies(gen, read)
     access.write_table(gen, read)
-    sdk.write_sdk(gen, ours)
+    sdk.write_sdk(gen, read)
 
 
 def compare(fresh: Path, kept: Path) -> None:

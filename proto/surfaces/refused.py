@@ -13,7 +13,9 @@ ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
 RETRY_INFO = "type.googleapis.com/google.rpc.RetryInfo"
 STATUS = "google.rpc.Status"
 CODES = {400: 3, 401: 16, 403: 7, 404: 5, 409: 10, 413: 3, 429: 8, 500: 13, 503: 14, 504: 4}
-"""google.rpc.Code by HTTP status, for the examples; a reused request_id is ALREADY_EXISTS."""
+"""google.rpc.Code by HTTP status, for the examples."""
+CODES_OF = {"REQUEST_ID_REUSED": 6, "CANVAS_FULL": 9}
+"""Of reasons that have another: ALREADY_EXISTS, FAILED_PRECONDITION."""
 RETRIED = (429, 503)
 
 
@@ -62,7 +64,7 @@ def examples(known: Mapping[str, Reason]) -> Mapping[str, Any]:
         reason.name: {
             "summary": f"{reason.status} {reason.name}",
             "value": {
-                "code": 6 if reason.name == "REQUEST_ID_REUSED" else CODES[reason.status],
+                "code": CODES_OF.get(reason.name, CODES[reason.status]),
                 "message": capital(reason.example) or told(reason),
                 "details": [
                     {"@type": ERROR_INFO, "reason": reason.name, "domain": DOMAIN, "metadata": {}},

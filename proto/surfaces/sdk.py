@@ -12,18 +12,18 @@ from tempfile import TemporaryDirectory
 from google.protobuf.compiler import plugin_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
-PROTO = Path(__file__).resolve().parent.parent
-STATUS = ("google/rpc/error_details.proto", "google/rpc/status.proto")
+from proto.surfaces.contract import Contract
+
 KEPT = ("soma.", "google.rpc", "google.protobuf")
+LEFT_OUT = ("soma.events.",)
+"""No client calls an event."""
 HEAD = '"""The contracts of SomaAgent 01, made by `make gen`. Apache-2.0; so is google/rpc, which is Google\'s."""\n'
 
 
-def write_sdk(gen: Path, files: list[Path]) -> None:
-    """Write gen/sdk/soma_api from `files`, absolute paths of our protos, and from what they import. No client calls an
-    event."""
-    names = [*(str(f.relative_to(PROTO)) for f in files if "events" not in f.parts), *STATUS]
+def write_sdk(gen: Path, contract: Contract) -> None:
+    """Write gen/sdk/soma_api."""
     home = gen / "sdk" / "soma_api"
-    for made in compiled(described(names)).file:
+    for made in compiled(needed(contract.files)).file:
         path = home / made.name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(made.content)
@@ -31,21 +31,17 @@ def write_sdk(gen: Path, files: list[Path]) -> None:
     (home / "py.typed").touch()
 
 
-def described(names: list[str]) -> list[FileDescriptorProto]:
-    """The files and all that they import, in order, with comments, less what no client needs."""
-    with TemporaryDirectory() as folder:
-        out = Path(folder) / "all.binpb"
-        subprocess.run(  # noqa: S603
-            [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO}", "--include_imports", "--include_source_info",
-             f"--descriptor_set_out={out}", *names],
-            check=True,
-        )  # fmt: skip
-        return needed(FileDescriptorSet.FromString(out.read_bytes()))
-
-
 def needed(everything: FileDescriptorSet) -> list[FileDescriptorProto]:
-    """Descriptors extend messages for protoc only, so descriptor.proto goes too."""
-    kept = [f for f in everything.file if f.package.startswith(KEPT) and not f.name.endswith("/descriptor.proto")]
+    """The files in order, less what no client needs. Descriptors extend messages for protoc only, so descriptor.proto
+    goes too."""
+    ours = FileDescriptorSet.FromString(everything.SerializeToString())  # a copy, whose imports may go
+    kept = [
+        f
+        for f in ours.file
+        if f.package.startswith(KEPT)
+        and not f.package.startswith(LEFT_OUT)
+        and not f.name.endswith("/descriptor.proto")
+    ]
     names = {f.name for f in kept}
     for file in kept:
         imports = [name for name in file.dependency if name in names]

@@ -52,12 +52,12 @@ class Document:
 class Canvas:
     calls: Calls
 
-    async def watch(self, conversation: str, *, patience_s: float = PATIENCE_S) -> AsyncGenerator[Document, None]:
+    async def watch(self, conversation: str) -> AsyncGenerator[Document, None]:
         """The canvas now, and again after each change, until its conversation is deleted.
 
-        Goes on by itself after a cut. Raises Unavailable when nothing answers for `patience_s`.
+        Goes on by itself after a cut. Raises Unavailable when nothing answers for a minute.
         """
-        known, patience, is_astray = Document(0, {}), Patience(patience_s), False
+        known, patience, is_astray = Document(0, {}), Patience(PATIENCE_S), False
         while True:
             try:
                 async with aclosing(self._stream(conversation, known)) as documents:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TypeAlias
 
 from betterproto import which_one_of
@@ -12,6 +12,8 @@ from soma_api.soma.canvas.v1 import PatchOperation
 from soma_sdk.errors import Unexpected
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+Change: TypeAlias = tuple[str, Json]
+"""What is done, and the value that it is done with."""
 
 
 class Misfit(Unexpected):
@@ -37,16 +39,13 @@ def pointer(path: str) -> list[str]:
     return [step.replace("~1", "/").replace("~0", "~") for step in path[1:].split("/")]
 
 
-Change: TypeAlias = Callable[[Json, str], Json]
-
-
-def change_of(operation: PatchOperation) -> tuple[str, Json]:
+def change_of(operation: PatchOperation) -> Change:
     if operation.op not in ("add", "replace", "remove"):
         raise Misfit(f"There is no operation {operation.op!r}.")
     return operation.op, None if operation.op == "remove" else plain(operation.value)
 
 
-def at(document: Json, steps: list[str], change: tuple[str, Json]) -> Json:
+def at(document: Json, steps: list[str], change: Change) -> Json:
     """The document with the change made where the steps lead."""
     if not steps:
         return change[1]
@@ -58,7 +57,7 @@ def at(document: Json, steps: list[str], change: tuple[str, Json]) -> Json:
     raise Misfit(f"There is nothing below {step!r}.")
 
 
-def in_object(document: dict[str, Json], key: str, rest: list[str], change: tuple[str, Json]) -> Json:
+def in_object(document: dict[str, Json], key: str, rest: list[str], change: Change) -> Json:
     if key not in document and (rest or change[0] != "add"):
         raise Misfit(f"There is no {key!r}.")
     if rest:
@@ -68,7 +67,7 @@ def in_object(document: dict[str, Json], key: str, rest: list[str], change: tupl
     return document | {key: change[1]}
 
 
-def in_array(document: list[Json], step: str, rest: list[str], change: tuple[str, Json]) -> Json:
+def in_array(document: list[Json], step: str, rest: list[str], change: Change) -> Json:
     op, value = change
     adds = op == "add" and not rest
     index = len(document) if step == "-" and adds else int(step) if step.isdecimal() else -1

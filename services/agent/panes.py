@@ -23,6 +23,7 @@ MOST_HELD = 1_000
 MOST_LINE = 210_000
 """Characters of a line that could be anything but prose."""
 MOST_ADDRESS, MOST_DATA = 2_000, 200 * 1024
+"""Bytes of an image's address."""
 MOST_TITLE = 200
 
 FENCE = re.compile(r"(`{3,})([^`]*)|(~{3,})(.*)")
@@ -204,9 +205,9 @@ class Splitter:
             self._block = Fence(Opening(kind_of(language), title[:MOST_TITLE], language), mark, column)
         elif body.startswith("![") and not start and (image := image_of(body)):
             said.append(image)
-        elif above and is_head(above, line):
+        elif above and is_head(above, line) and (room := MOST_BYTES - len((above + line).encode())) >= 0:
             opening = Opening("table", "Table", "markdown", above + line)
-            self._block = Table(None, MOST_BYTES - len(opening.text.encode()))
+            self._block = Table(None, room)
             self._open = True
             said.append(opening)
         elif "|" in line and length <= MOST_HELD and not start and not ENDS.match(body):
@@ -259,6 +260,6 @@ def image_of(body: str) -> Opening | None:
     if not found:
         return None
     alt, address = " ".join(found[1].split()), found[2]
-    if len(address) > (MOST_DATA if address.startswith("data:") else MOST_ADDRESS):
+    if len(address.encode()) > (MOST_DATA if address.startswith("data:") else MOST_ADDRESS):
         return None
     return Opening("image", alt[:MOST_TITLE] or "Image", "", address, closed=True)

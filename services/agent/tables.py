@@ -7,7 +7,7 @@ import re
 BAR = re.compile(r"(?<!\\)\|")
 DASHES = re.compile(r":?-+:?")
 ENDS = re.compile(
-    r"\s*$| {4}|\t| {0,3}(?:>|#{1,6}(?:\s|$)|[-*+]\s|\d{1,9}[.)]\s|```|~~~|<[A-Za-z/!?]|(?:[-*_][ \t]*){3,}\s*$)"
+    r"\s*$| {4}|\t| {0,3}(?:>|#{1,6}(?:\s|$)|[-*+]\s|\d{1,9}[.)]\s|```|~~~|<[A-Za-z/!?]|(?:[-*_][ \t]*+){3,}\s*$)"
 )
 """A line that is no row: an empty one, or one that begins another block."""
 

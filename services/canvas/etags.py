@@ -1,4 +1,4 @@
-"""What a change says of the pane that it was made from, and whether that is still so. Pure.
+"""What a change says of itself: what it was made from, its etag; and what it changes, its mask. Pure.
 
 An etag is "<version>-<change>". Clients send it back as it came.
 """

@@ -71,7 +71,8 @@ async def look(
     gone = [] if whole else [row["pane"] for row in await tx.fetch(GONE, *me, since)]
     layout = await arrangement.layout(tx, conversation) if whole else await arrangement.since(tx, conversation, since)
     rows = await tx.fetch(PANES, *me, since, list(due), first)
-    return Look(revision, False, whole, gone, layout, [Changed(**row) for row in rows])
+    panes = [Changed(**row) for row in rows]
+    return Look(revision, whole=whole, gone=gone, layout=layout, panes=panes)
 
 
 STATES = """

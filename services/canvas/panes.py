@@ -52,8 +52,8 @@ class Panes:
         conversation = conversation_id(request.parent)
         before = pages.before(request.page_token, listing := f"{request.parent}/panes")
         async with self.canvas.reading(caller, conversation, no_conversation(request.parent)) as tx:
-            page, more = await store.panes(tx, conversation, before, request.page_size or pages.DEFAULT_SIZE)
-        token = pages.token_after(pane_ids(page[-1].name)[1], listing) if more else ""
+            page, last = await store.panes(tx, conversation, before, request.page_size or pages.DEFAULT_SIZE)
+        token = pages.token_after(last, listing) if last else ""
         return wire.ListPanesResponse(panes=page, next_page_token=token)
 
     async def update(self, caller: Caller, request: wire.UpdatePaneRequest) -> Pane:

@@ -44,7 +44,7 @@ def arranged(layout: Layout) -> PatchOperation:
 
 
 def changed(id: UUID, before: Shown | None, now: Shown, text: str) -> list[PatchOperation]:
-    """The pane with its text, or what is new of it since it was shown."""
+    """The pane with its text, or the fields that have changed since it was shown. A changed text is sent whole."""
     if before is None:
         return [operation("add", path(id), now.fields | {"text": text})]
     new = {name: value for name, value in now.fields.items() if value != before.fields.get(name)}

@@ -76,7 +76,6 @@ class Kept:
     """That turn has not said that it is finished."""
     named: bool
     """A person chose title or language."""
-    revision: int
     writing_s: float
     """How long it is still believed to be written, if it is."""
 
@@ -86,7 +85,7 @@ class Kept:
 
 
 PANE_COLUMNS = """
-SELECT conversation, id, kind, title, language, text, version, change, author, turn, writer, named, revision,
+SELECT conversation, id, kind, title, language, text, version, change, author, turn, writer, named,
        create_time, update_time, writing_until IS NOT NULL AS open,
        extract(epoch FROM writing_until - now())::float8 AS writing_s
 FROM panes
@@ -105,14 +104,16 @@ SELECT id, size_bytes FROM panes WHERE subject = $1 AND conversation = $2 AND id
 PANES = PANE_COLUMNS + "WHERE subject = $1 AND conversation = $2 AND id < $3 AND id >= $4 ORDER BY id DESC"
 
 
-async def panes(tx: Transaction, conversation: UUID, before: UUID, most: int) -> tuple[list[Pane], bool]:
-    """A page, newest first, of what fits into one; and whether there are more."""
+async def panes(tx: Transaction, conversation: UUID, before: UUID, most: int) -> tuple[list[Pane], UUID | None]:
+    """A page, newest first, of what fits into one; and where it ends, when there are more. What is deleted meanwhile is
+    missing in it."""
     sizes = await tx.fetch(SIZES, tx.caller.subject, conversation, before, most + 1)
     count = pages.fitting([row["size_bytes"] for row in sizes[:most]])
     if not count:
-        return [], False
-    rows = await tx.fetch(PANES, tx.caller.subject, conversation, before, sizes[count - 1]["id"])
-    return [as_kept(row).pane for row in rows], count < len(sizes)
+        return [], None
+    last: UUID = sizes[count - 1]["id"]
+    rows = await tx.fetch(PANES, tx.caller.subject, conversation, before, last)
+    return [as_kept(row).pane for row in rows], last if count < len(sizes) else None
 
 
 ADD = """
@@ -249,4 +250,4 @@ def as_kept(row: Record) -> Kept:
     )
     found.create_time.FromDatetime(row["create_time"])
     found.update_time.FromDatetime(row["update_time"])
-    return Kept(row["id"], found, row["writer"], row["open"], row["named"], row["revision"], left_s)
+    return Kept(row["id"], found, row["writer"], row["open"], row["named"], left_s)

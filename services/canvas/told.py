@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from services.canvas.names import conversation_name, pane_ids, pane_name
+from services.canvas.names import conversation_name, pane_ids
 from soma.canvas.v1.canvas_pb2 import Pane
 from soma.events.v1alpha1.message_pb2 import MessageEvent
 
@@ -15,7 +15,7 @@ def of_pane(kind: str, pane: Pane, turn: str = "") -> MessageEvent:
     return MessageEvent(
         type=f"pane.{kind}",
         conversation=conversation_name(ids[0]),
-        pane=pane_name(ids),
+        pane=pane.name,
         turn=turn or None,
         size_bytes=len(raw),
         sha256=hashlib.sha256(raw).hexdigest(),

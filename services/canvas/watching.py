@@ -35,8 +35,8 @@ class Watching:
 
     @asynccontextmanager
     async def watch(self, caller: Caller, request: wire.WatchCanvasRequest) -> AsyncIterator[Watch]:
-        """A watch that was let in. Raises NotFound CONVERSATION_UNKNOWN, Invalid REVISION_UNKNOWN, Exhausted
-        ROOM_BUSY."""
+        """A watch that was let in. Raises NotFound CONVERSATION_UNKNOWN, Invalid REVISION_UNKNOWN, Exhausted ROOM_BUSY,
+        Unavailable ROOM_UNAVAILABLE."""
         conversation, missing = conversation_id(request.parent), no_conversation(request.parent)
         after = request.after_revision
         await self.canvas.conversations.check(caller, conversation, missing)

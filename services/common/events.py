@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 from services.common.clock import new_id, rfc3339
 from services.common.db import Transaction
 from services.common.schemas import to_json
@@ -16,14 +14,11 @@ INSERT INTO soma.outbox (id, tenant, topic, key, type, body, traceparent) VALUES
 """
 
 
-Event: TypeAlias = MessageEvent | RoutingEvent
-
-
-async def append(tx: Transaction, event: Event) -> None:
+async def append(tx: Transaction, event: MessageEvent | RoutingEvent) -> None:
     """Stamp the event with id, time, tenant and subject, check it against its schema, and write it down for the topic
     that its contract names."""
     event.id, event.version, event.time = str(new_id()), 1, rfc3339(tx.clock.now())
     event.tenant, event.subject = tx.caller.tenant, tx.caller.subject
     key = f"{event.tenant}/{event.subject}"
-    about = event.DESCRIPTOR.GetOptions().Extensions[topic]
-    await tx.execute(INSERT, event.id, event.tenant, about, key, event.type, to_json(event), tx.call.traceparent)
+    told_on = event.DESCRIPTOR.GetOptions().Extensions[topic]
+    await tx.execute(INSERT, event.id, event.tenant, told_on, key, event.type, to_json(event), tx.call.traceparent)

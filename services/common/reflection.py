@@ -5,15 +5,13 @@ What is listed is what the edge lets programs call. Types are told for everythin
 
 from __future__ import annotations
 
-from importlib import resources
-from pathlib import Path
-
 import grpc
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc import aio
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from services.common.generated import GENERATED, SERVICES
 from soma.common.v1.access_pb2 import access
 
 VERSIONS = ("grpc.reflection.v1.ServerReflection", reflection.SERVICE_NAME)
@@ -23,7 +21,7 @@ EDGE = "edge"
 
 def reflect(server: aio.Server) -> None:
     """Answer reflection on `server`, in both of its versions."""
-    files = FileDescriptorSet.FromString(descriptor_file().read_bytes())
+    files = FileDescriptorSet.FromString((GENERATED / "soma.binpb").read_bytes())
     pool = DescriptorPool()
     for file in files.file:
         pool.Add(file)
@@ -50,15 +48,4 @@ def services_at_the_edge(files: FileDescriptorSet) -> list[str]:
 
 def is_a_room(package: str) -> bool:
     """Whether `soma.<room>.v1` is served: the contract may be ahead of the rooms."""
-    return package.startswith("soma.") and (services_folder() / package.split(".")[1] / "__main__.py").is_file()
-
-
-def descriptor_file() -> Path:
-    """gen/soma.binpb of the checkout, or what the wheel brought."""
-    package = services_folder()
-    wheel, checkout = package / "gen" / "soma.binpb", package.parent / "gen" / "soma.binpb"
-    return wheel if wheel.is_file() else checkout
-
-
-def services_folder() -> Path:
-    return Path(str(resources.files("services")))
+    return package.startswith("soma.") and (SERVICES / package.split(".")[1] / "__main__.py").is_file()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from importlib import resources
-from pathlib import Path
 
 import jsonschema_rs
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
+
+from services.common.generated import GENERATED
 
 
 def to_json(event: Message) -> str:
@@ -24,12 +24,5 @@ def to_json(event: Message) -> str:
 
 @cache
 def validator(name: str) -> jsonschema_rs.Draft202012Validator:
-    schema = json.loads((schema_folder() / f"{name}.json").read_text())
+    schema = json.loads((GENERATED / f"schemas/{name}.json").read_text())
     return jsonschema_rs.Draft202012Validator(schema, validate_formats=True)
-
-
-def schema_folder() -> Path:
-    """gen/schemas of the checkout, or what the wheel brought."""
-    package = Path(str(resources.files("services")))
-    wheel, checkout = package / "gen" / "schemas", package.parent / "gen" / "schemas"
-    return wheel if wheel.is_dir() else checkout

@@ -56,7 +56,8 @@ class Noise:
         dialog.dismiss()
 
     def _spoke(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
+        wants_icon = message.location["url"].endswith("/favicon.ico")  # of what is no page: the browser's own wish
+        if message.type in ("error", "warning") and not wants_icon:
             self.complaints.append(message.text)
 
 

@@ -35,7 +35,8 @@ def operation_of(verb: str, path: str) -> Json:
 
 
 def check_answer(verb: str, path: str, answer: Answer) -> None:
-    """The answer is one that the document names, in its form; of a refusal, with a reason that it names."""
+    """The answer is one that the document names, in its form; of a refusal, with a reason that it names and the code of
+    that reason's example."""
     responses = operation_of(verb, path)["responses"]
     promised = responses[str(answer.status)]
     ((kind, content),) = promised["content"].items()
@@ -43,6 +44,7 @@ def check_answer(verb: str, path: str, answer: Answer) -> None:
     validator(json.dumps(content["schema"])).validate(answer.json)
     if answer.status != 200:
         assert answer.reason in promised["x-reasons"]
+        assert answer.json["code"] == DOCUMENT["components"]["examples"][answer.reason]["value"]["code"]
 
 
 def check_event(verb: str, path: str, event: Event) -> None:

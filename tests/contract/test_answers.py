@@ -17,7 +17,6 @@ class Checked:
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self.seen: set[str] = set()
 
     def call(self, verb: str, path: str, body: object = None, status: int = 200) -> Answer:
         answer = self.client.call(verb, path, body)
@@ -44,17 +43,17 @@ def turn(client: Checked) -> Mapping[str, str]:
     return accepted
 
 
-def test_a_chat_and_its_repetition(client: Checked, turn: Mapping[str, str]) -> None:
+def test_the_events_of_a_chat_and_of_its_repetition_are_as_promised(client: Checked, turn: Mapping[str, str]) -> None:
     again = client.stream("GET", f"/v1/{turn['turn']}:watch?afterSequence=1")
     assert "done" in again[-1]
     assert client.stream("POST", "/chat/stream", {"text": "again", "conversation": turn["conversation"]})
 
 
-def test_a_turn_that_fails(client: Checked) -> None:
+def test_the_events_of_a_turn_that_fails_are_as_promised(client: Checked) -> None:
     assert "error" in client.stream("POST", "/v1/chat:stream", {"text": "script:fail"})[-1]
 
 
-def test_conversations(client: Checked, turn: Mapping[str, str]) -> None:
+def test_answers_about_conversations_are_as_promised(client: Checked, turn: Mapping[str, str]) -> None:
     made = client.call("POST", "/v1/conversations", {"title": "a title"}).json
     empty = client.call("POST", "/v1/conversations", {}).json
     for name in (made["name"], empty["name"], turn["conversation"]):
@@ -65,13 +64,15 @@ def test_conversations(client: Checked, turn: Mapping[str, str]) -> None:
     client.call("DELETE", f"/v1/{empty['name']}")
 
 
-def test_turns(client: Checked, turn: Mapping[str, str]) -> None:
+def test_answers_about_turns_are_as_promised(client: Checked, turn: Mapping[str, str]) -> None:
     client.call("GET", f"/v1/{turn['turn']}")
     client.call("GET", f"/v1/{turn['conversation']}/turns")
     client.call("POST", f"/v1/{turn['turn']}:cancel", {})
 
 
-def test_panes_their_versions_and_the_layout(client: Checked, turn: Mapping[str, str]) -> None:
+def test_answers_about_panes_their_versions_and_the_layout_are_as_promised(
+    client: Checked, turn: Mapping[str, str]
+) -> None:
     panes = f"/v1/{turn['conversation']}/panes"
     pane = client.call("POST", panes, {"kind": "code", "text": "a = 1"}).json
     changed = client.call("PATCH", f"/v1/{pane['name']}?updateMask=text", {"text": "a = 2", "etag": pane["etag"]}).json
@@ -86,7 +87,7 @@ def test_panes_their_versions_and_the_layout(client: Checked, turn: Mapping[str,
     client.call("DELETE", f"/v1/{pane['name']}")
 
 
-def test_a_canvas_that_is_watched(client: Checked, turn: Mapping[str, str]) -> None:
+def test_the_events_of_a_watched_canvas_are_as_promised(client: Checked, turn: Mapping[str, str]) -> None:
     path = f"/v1/{turn['conversation']}/panes:watch"
     client.call("POST", f"/v1/{turn['conversation']}/panes", {"text": "x"})
     first = next(client.client.stream("GET", path))
@@ -94,23 +95,15 @@ def test_a_canvas_that_is_watched(client: Checked, turn: Mapping[str, str]) -> N
     assert first["patch"]["operations"]
 
 
-def test_decisions_and_health(client: Checked) -> None:
+def test_decisions_and_health_are_as_promised(client: Checked) -> None:
     client.call("POST", "/v1/decide", {"text": "hello", "tier": "premium"})
     client.call("GET", "/healthz")
 
 
-def test_refusals(client: Checked, turn: Mapping[str, str], scripted_mesh: Mesh) -> None:
+def test_refusals_are_as_promised(client: Checked, turn: Mapping[str, str], scripted_mesh: Mesh) -> None:
     nothing = f"/v1/conversations/{uuid.uuid4()}"
-    for path in (
-        nothing,
-        f"{nothing}/turns",
-        f"{nothing}/turns/x",
-        f"{nothing}/panes/x",
-        f"{nothing}/layout",
-        f"{nothing}/x",
-    ):
-        if not path.endswith("/x") or "turns" in path or "panes" in path:
-            client.call("GET", path, status=404)
+    for path in ("", "/turns", "/turns/x", "/panes", "/panes/x", "/layout"):
+        client.call("GET", nothing + path, status=404)
     client.call("POST", "/v1/chat:stream", {"text": ""}, status=400)
     client.call("POST", "/v1/chat:stream", b'{"text": ', status=400)
     client.call("POST", "/v1/decide", {"text": "x", "tier": "gold"}, status=400)

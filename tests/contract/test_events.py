@@ -14,7 +14,8 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.json_format import ParseDict
 
-from services.common.schemas import schema_folder, to_json, validator
+from services.common.generated import GENERATED
+from services.common.schemas import to_json, validator
 from soma.common.v1.topic_pb2 import topic
 from soma.events.v1alpha1.message_pb2 import MessageEvent
 from tests.contract.belongings import belongings
@@ -35,7 +36,7 @@ def name(value: object) -> str:
 
 def test_every_topic_has_its_event_and_every_event_its_schema() -> None:
     assert sorted(message.GetOptions().Extensions[topic] for message in EVENTS) == sorted(TOPICS)
-    assert {file.stem for file in schema_folder().glob("*.json")} == {message.full_name for message in EVENTS}
+    assert {file.stem for file in (GENERATED / "schemas").glob("*.json")} == {message.full_name for message in EVENTS}
 
 
 @pytest.mark.parametrize("message", EVENTS, ids=name)
@@ -125,5 +126,5 @@ async def test_what_rooms_write_down_stands_under_its_contracts_topic(house: Hou
 
 
 def test_the_schemas_are_json_schemas() -> None:
-    for file in schema_folder().glob("*.json"):
+    for file in (GENERATED / "schemas").glob("*.json"):
         jsonschema_rs.meta.validate(json.loads(file.read_text()))

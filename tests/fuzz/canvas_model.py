@@ -1,14 +1,11 @@
-"""What a canvas should be after each deed, as plain dictionaries; and JSON Patches put to a document."""
+"""What a canvas should be after each deed, as plain dictionaries."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from google.protobuf.json_format import MessageToDict
-
-from soma.canvas.v1.canvas_pb2 import Pane, PatchOperation
+from soma.canvas.v1.canvas_pb2 import Pane
 
 Content = tuple[str, str, str]
 """Title, language and text."""
@@ -30,11 +27,12 @@ class PaneModel:
         self.etag = etag
 
     def rewrite(self, content: Content) -> None:
-        """Another version, unless it is the same text."""
+        """Another text: another version."""
         self.versions[self.version] = self.content
         self.version, self.content = self.version + 1, content
 
     def rename(self, content: Content) -> None:
+        """The same version under another title, or, by the turn that writes it, with more text."""
         self.content = content
 
     def all_versions(self) -> dict[int, Content]:
@@ -70,22 +68,3 @@ def told(pane: Pane) -> tuple[str, str, int, Content]:
 
 def content_of(pane: Any) -> Content:
     return pane.title, pane.language, pane.text
-
-
-def patched(document: Any, operations: Iterable[PatchOperation]) -> Any:
-    """The document after JSON Patches (RFC 6902), of objects alone."""
-    for operation in operations:
-        value = MessageToDict(operation.value) if operation.HasField("value") else None
-        if not operation.path:
-            document = value
-            continue
-        *parents, last = operation.path.removeprefix("/").split("/")
-        place = document
-        for parent in parents:
-            place = place[parent]
-        if operation.op == "remove":
-            del place[last]
-        else:
-            assert operation.op == "add" or last in place, operation
-            place[last] = value
-    return document

@@ -62,7 +62,7 @@ def served_methods() -> list[Method]:
 
 def methods_of(file: str) -> Iterator[Method]:
     parts = file.split("/")
-    if parts[0] != "soma" or not (ROOT / "services" / parts[1] / "service.py").exists():
+    if parts[0] != "soma" or not (ROOT / "services" / parts[1] / "__main__.py").exists():
         return
     importlib.import_module(file.removesuffix(".proto").replace("/", ".") + "_pb2")
     for service in descriptor_pool.Default().FindFileByName(file).services_by_name.values():

@@ -19,7 +19,8 @@ from soma.agent.v1 import conversation_service_pb2 as conversation_wire
 from soma.canvas.v1 import canvas_service_pb2 as wire
 from soma.canvas.v1.canvas_pb2 import CanvasEvent, Layout, Pane
 from soma.canvas.v1.canvas_service_pb2_grpc import CanvasServiceStub
-from tests.fuzz.canvas_model import CanvasModel, PaneModel, content_of, patched, told
+from tests.canvases import Document
+from tests.fuzz.canvas_model import CanvasModel, PaneModel, content_of, told
 from tests.fuzz.draw import TIMES
 from tests.fuzz.fuzz import Fuzz
 from tests.fuzz.text import among, short
@@ -96,8 +97,7 @@ class CanvasMachine(RuleBasedStateMachine):
     def __init__(self, seat: Seat) -> None:
         super().__init__()
         self.seat, self.model = seat, CanvasModel()
-        self.document: Any = None
-        self.revision = 0
+        self.document = Document()
 
     @initialize()
     def begin(self) -> None:
@@ -224,14 +224,14 @@ class CanvasMachine(RuleBasedStateMachine):
         assert {pane.name: told(pane) for pane in self.listed()} == self.model.shown()
         layout = self.seat.ask("GetLayout", wire.GetLayoutRequest(name=f"{self.conversation}/layout"))
         assert self.layout(layout) == (self.model.opened, self.model.active, self.model.beside)
-        snapshot, revision = self.follow(None, 0, 0)
-        if self.document is None or not self.revision:
-            self.document, self.revision = snapshot, revision
-        elif self.revision != revision:
-            self.document, self.revision = self.follow(self.document, self.revision, revision)
-        assert self.document == snapshot
-        assert {pane["name"] for pane in snapshot["panes"].values()} == set(self.model.panes)
-        for id, pane in snapshot["panes"].items():
+        snapshot = self.follow(Document(), 0)
+        if not self.document.revision:
+            self.document = snapshot
+        elif self.document.revision != snapshot.revision:
+            self.document = self.follow(self.document, snapshot.revision)
+        assert self.document.value == snapshot.value
+        assert {pane["name"] for pane in snapshot.value["panes"].values()} == set(self.model.panes)
+        for id, pane in snapshot.value["panes"].items():
             model = self.model.panes[f"{self.conversation}/panes/{id}"]
             assert (pane["title"], pane["language"], pane["text"]) == model.content
             assert (pane["etag"], pane["version"]) == (model.etag, model.version)
@@ -270,10 +270,9 @@ class CanvasMachine(RuleBasedStateMachine):
             if not token:
                 return found
 
-    def follow(self, document: Any, after: int, upto: int) -> tuple[Any, int]:
-        """The document and its revision after what a watch says."""
-        request = wire.WatchCanvasRequest(parent=self.conversation, after_revision=after)
-        events = self.seat.watch(request, upto)
-        for event in events:
-            document = patched(document, event.patch.operations)
-        return document, events[-1].revision
+    def follow(self, document: Document, upto: int) -> Document:
+        """The document after what a watch says from where it stands."""
+        request = wire.WatchCanvasRequest(parent=self.conversation, after_revision=document.revision)
+        for event in self.seat.watch(request, upto):
+            document.take(event)
+        return document

@@ -94,6 +94,29 @@ async def test_a_page_of_panes_ends_early_before_it_is_too_large(person: Person)
     assert len(await listed(person, parent)) == 3
 
 
+async def test_a_page_whose_panes_are_deleted_while_it_is_read_is_a_page_still(person: Person) -> None:
+    parent = await conversation(person)
+    kept = [await create(person, parent) for _ in range(2)]
+    first = wire.ListPanesRequest(parent=parent, page_size=1)
+
+    async def come_and_go() -> None:
+        while True:
+            await delete(person, (await create(person, parent)).name)
+
+    async def read() -> None:
+        for _ in range(60):
+            page = await person.canvas.ListPanes(first, metadata=person.metadata)
+            assert page.next_page_token
+
+    coming = [asyncio.create_task(come_and_go()) for _ in range(4)]
+    await asyncio.gather(*(read() for _ in range(8)))
+    for task in coming:
+        task.cancel()
+    await asyncio.gather(*coming, return_exceptions=True)
+
+    assert {pane.name for pane in kept} <= {pane.name for pane in await listed(person, parent, page_size=1)}
+
+
 async def test_a_page_token_of_another_list_is_refused(person: Person) -> None:
     parent, other = await conversation(person), await conversation(person)
     for _ in range(2):

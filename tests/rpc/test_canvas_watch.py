@@ -121,7 +121,7 @@ async def test_a_change_is_seen_before_the_rounds_would_find_it(house: House, pe
                 await document.follow(events, await revision(house, parent))
 
 
-async def test_of_a_growing_text_only_what_is_new_is_sent(house: House, person: Person) -> None:
+async def test_of_a_pane_that_changes_only_the_fields_that_did_are_sent(house: House, person: Person) -> None:
     turn = Turn(person, await conversation(person))
     await turn.write("a")
     async with watching(person, turn.parent) as events:

@@ -15,6 +15,8 @@ import betterproto
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
+from soma.common.v1.access_pb2 import access
+from soma_sdk.calls import READS
 from tests.system.mesh import Mesh
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,7 +77,7 @@ def test_the_sdk_imports_the_contract_and_nothing_of_the_mesh(file: Path) -> Non
 
 
 def methods() -> list[tuple[str, str, str]]:
-    """Package, service and method of all that a program can call."""
+    """Package, service and method of the whole contract."""
     files = FileDescriptorSet.FromString((ROOT / "gen/soma.binpb").read_bytes()).file
     return [
         (file.package, service.name, method.name)
@@ -91,3 +93,9 @@ def test_every_method_of_the_contract_has_a_stub(package: str, service: str, met
     stub = getattr(import_module(f"soma_api.{package}"), f"{service}Stub")
 
     assert callable(getattr(stub, betterproto.casing.snake_case(method)))
+
+
+def test_what_the_sdk_takes_for_a_read_is_what_the_contract_does_not_audit() -> None:
+    files = FileDescriptorSet.FromString((ROOT / "gen/soma.binpb").read_bytes()).file
+    for method in (method for file in files for service in file.service for method in service.method):
+        assert method.name.startswith(READS) != bool(method.options.Extensions[access].audit), method.name

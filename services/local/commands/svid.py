@@ -11,7 +11,6 @@ from services.local.files import write_whole
 from services.local.stack import NAMESPACE, PARTS, TRUST_DOMAIN, load_stack
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
-MOST_H = 24
 
 
 def svid(home: Path, out: Path, name: str, hours: float) -> str:
@@ -45,6 +44,7 @@ def svid(home: Path, out: Path, name: str, hours: float) -> str:
 
 def reserved() -> set[str]:
     """Every name that the contract gives rights to, and every name of a part."""
-    from services.local.edge.contract import DESCRIPTOR, workloads
+    from services.common.generated import GENERATED
+    from services.local.edge.contract import workloads
 
-    return {*workloads(DESCRIPTOR.read_bytes()), *PARTS}
+    return {*workloads((GENERATED / "soma.binpb").read_bytes()), *PARTS}

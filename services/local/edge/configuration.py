@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from services.local.edge.contract import DESCRIPTOR, Method, bindings, methods, services_of
+from services.common.generated import GENERATED
+from services.local.edge.contract import Method, bindings, methods, services_of
 from services.local.edge.listeners import https_tls, inspectors, peers_tls, to_https
 from services.local.edge.page_routes import page_routes
 from services.local.edge.refusals import grpc_mappers, mappers, web_mappers
@@ -43,10 +44,10 @@ class EdgeSettings:
     sds_dir: Path
     """What workload/sds.py writes: our SVID and bundle, and whom the peers' listener trusts. Before Envoy starts."""
     access_log: Path
-    descriptor: Path = DESCRIPTOR
-    web_dir: Path = ROOT / "gen/web"
+    descriptor: Path = GENERATED / "soma.binpb"
+    web_dir: Path = GENERATED / "web"
     """The built page: each file becomes a route. Missing: no page."""
-    openapi: Path = ROOT / "gen/openapi.json"
+    openapi: Path = GENERATED / "openapi.json"
     templates: Path = ROOT / "mesh/envoy"
     """edge.yaml, and the peers' listener in peers.yaml."""
     audience: str = "soma"

@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from google.api import annotations_pb2, http_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from soma.common.v1 import access_pb2
 
-DESCRIPTOR = Path(__file__).resolve().parents[3] / "gen/soma.binpb"
 EDGE = "edge"
 SEGMENT = "[^/]+"
 

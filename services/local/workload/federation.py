@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +153,3 @@ def jwk(root: x509.Certificate) -> dict[str, Any]:
 def _b64(number: int, size: int | None = None) -> str:
     raw = number.to_bytes(size or (number.bit_length() + 7) // 8, "big")
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)

@@ -142,7 +142,8 @@ Global___Text: _TypeAlias = Text  # noqa: Y015
 @_typing.final
 class AnswerPane(_message.Message):
     """AnswerPane opens or closes a pane of the answer. The texts between the two events belong to the pane, and to the answer
-    as before: who knows nothing of panes loses nothing. At most one is open at a time.
+    as before: who knows nothing of panes loses nothing. At most one is open at a time, and an event of its name closes it;
+    that event has `name` and `closed` alone.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -162,7 +163,9 @@ class AnswerPane(_message.Message):
     language: _builtins.str
     """language is that of the text, such as "python". May be empty."""
     text: _builtins.str
-    """text is what the pane holds already when it opens: the head of a table, the address of an image."""
+    """text is what the pane holds already when it opens: the head of a table, the address of an image, or all of a pane that
+    stands in for one that a person changed meanwhile.
+    """
     closed: _builtins.bool
     """closed says that the pane is whole. One event may open and close a pane."""
     def __init__(
@@ -185,7 +188,7 @@ Global___AnswerPane: _TypeAlias = AnswerPane  # noqa: Y015
 
 @_typing.final
 class Heartbeat(_message.Message):
-    """Heartbeat is sent when nothing else was for 15 seconds."""
+    """Heartbeat is sent when nothing else was for 15 seconds, and at once to who watches a turn that is silent."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -69,10 +69,11 @@ class ChatServiceServicer:
     """
 
     def Chat(self, request, context):
-        """Chat asks a question and streams the answer: `accepted` at once, `decision`, `text` as it comes, then `done` or
-        `error`. A stream that ends without either was cut: go on with WatchTurn. The same request_id gives the same turn
-        and its events from 1. Refuses with CONVERSATION_UNKNOWN, TURN_RUNNING (naming the turn), REQUEST_ID_REUSED,
-        TEXT_EMPTY, TEXT_TOO_LONG, ROOM_BUSY, and STORE_UNAVAILABLE when nothing could be written down.
+        """Chat asks a question and streams the answer: `accepted` at once, `decision`, `text` as it comes, with a `pane` where
+        one opens or closes, then `done` or `error`. A stream that ends without either was cut: go on with WatchTurn. The same
+        request_id gives the same turn and its events from 1. Refuses with CONVERSATION_UNKNOWN, TURN_RUNNING (naming the
+        turn), REQUEST_ID_REUSED, TEXT_EMPTY, TEXT_TOO_LONG, ROOM_BUSY, and STORE_UNAVAILABLE when nothing could be written
+        down.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

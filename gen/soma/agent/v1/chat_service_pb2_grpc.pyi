@@ -19,10 +19,11 @@ class ChatServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Chat: _aio.UnaryStreamMultiCallable[_chat_service_pb2.ChatRequest, _chat_event_pb2.ChatEvent]
-    """Chat asks a question and streams the answer: `accepted` at once, `decision`, `text` as it comes, then `done` or
-    `error`. A stream that ends without either was cut: go on with WatchTurn. The same request_id gives the same turn
-    and its events from 1. Refuses with CONVERSATION_UNKNOWN, TURN_RUNNING (naming the turn), REQUEST_ID_REUSED,
-    TEXT_EMPTY, TEXT_TOO_LONG, ROOM_BUSY, and STORE_UNAVAILABLE when nothing could be written down.
+    """Chat asks a question and streams the answer: `accepted` at once, `decision`, `text` as it comes, with a `pane` where
+    one opens or closes, then `done` or `error`. A stream that ends without either was cut: go on with WatchTurn. The same
+    request_id gives the same turn and its events from 1. Refuses with CONVERSATION_UNKNOWN, TURN_RUNNING (naming the
+    turn), REQUEST_ID_REUSED, TEXT_EMPTY, TEXT_TOO_LONG, ROOM_BUSY, and STORE_UNAVAILABLE when nothing could be written
+    down.
     """
     WatchTurn: _aio.UnaryStreamMultiCallable[_chat_service_pb2.WatchTurnRequest, _chat_event_pb2.ChatEvent]
     """WatchTurn streams the events of a turn after a sequence: those that were, then those that come, to the end.
@@ -49,10 +50,11 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.ChatRequest,
         context: _aio.ServicerContext[_chat_service_pb2.ChatRequest, _abc.AsyncIterator[_chat_event_pb2.ChatEvent]],
     ) -> _abc.AsyncIterator[_chat_event_pb2.ChatEvent]:
-        """Chat asks a question and streams the answer: `accepted` at once, `decision`, `text` as it comes, then `done` or
-        `error`. A stream that ends without either was cut: go on with WatchTurn. The same request_id gives the same turn
-        and its events from 1. Refuses with CONVERSATION_UNKNOWN, TURN_RUNNING (naming the turn), REQUEST_ID_REUSED,
-        TEXT_EMPTY, TEXT_TOO_LONG, ROOM_BUSY, and STORE_UNAVAILABLE when nothing could be written down.
+        """Chat asks a question and streams the answer: `accepted` at once, `decision`, `text` as it comes, with a `pane` where
+        one opens or closes, then `done` or `error`. A stream that ends without either was cut: go on with WatchTurn. The same
+        request_id gives the same turn and its events from 1. Refuses with CONVERSATION_UNKNOWN, TURN_RUNNING (naming the
+        turn), REQUEST_ID_REUSED, TEXT_EMPTY, TEXT_TOO_LONG, ROOM_BUSY, and STORE_UNAVAILABLE when nothing could be written
+        down.
         """
 
     @_abc_1.abstractmethod

@@ -78,8 +78,8 @@ class Pane(_message.Message):
     text: _builtins.str
     """text is what the pane holds: at most 262,144 bytes of UTF-8, kept as given."""
     etag: _builtins.str
-    """etag changes with each change. A change of the text must send the one that it was made from (ETAG_MISSING); if that
-    is not the newest it is refused (ETAG_STALE), and nothing is lost on either side.
+    """etag changes with each change. UpdatePane must send the one that a new text was made from (ETAG_MISSING); if that is
+    not the newest it is refused (ETAG_STALE), and nothing is lost on either side. Elsewhere it may be left out.
     """
     version: _builtins.int
     """version is the number of the newest version, from 1."""
@@ -225,12 +225,14 @@ class CanvasEvent(_message.Message):
     DONE_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """revision is what the canvas has come to: go on from here with after_revision. Absent on heartbeats, and on the parts
-    of a snapshot before its last.
+    """revision is what the canvas has come to: go on from here with after_revision. Only patches have one, and of those
+    that make up a snapshot only the last.
     """
     @_builtins.property
     def patch(self) -> Global___Patch:
-        """patch changes the document {"panes": {"<UUID>": Pane}, "layout": Layout}. The first of a snapshot replaces it."""
+        """patch changes the document {"panes": {"<UUID>": Pane}, "layout": Layout}, where they are as REST has them. The
+        first of a snapshot replaces it.
+        """
 
     @_builtins.property
     def heartbeat(self) -> Global___CanvasHeartbeat:
@@ -238,7 +240,7 @@ class CanvasEvent(_message.Message):
 
     @_builtins.property
     def done(self) -> Global___CanvasDone:
-        """done ends a watch that was long enough, or a canvas that was deleted."""
+        """done ends a watch that was long enough or whose room stops, and that of a canvas that was deleted."""
 
     @_builtins.property
     def error(self) -> _failure_pb2.Failure:
@@ -270,7 +272,7 @@ Global___CanvasEvent: _TypeAlias = CanvasEvent  # noqa: Y015
 
 @_typing.final
 class Patch(_message.Message):
-    """Patch is a JSON Patch (RFC 6902)."""
+    """Patch is a JSON Patch (RFC 6902). A text that changed is in it whole."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

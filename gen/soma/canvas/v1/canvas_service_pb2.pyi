@@ -430,8 +430,8 @@ class WritePaneRequest(_message.Message):
     """finished says that nothing more will come."""
     @_builtins.property
     def pane(self) -> _canvas_pb2.Pane:
-        """pane holds the name, chosen by the agent, with kind, title, language, text, and from the second call on the etag that
-        the call before gave.
+        """pane holds the name, chosen by the agent (with a UUIDv7: lists are in its order), with kind, title, language, text,
+        and from the second call on the etag that the call before gave.
         """
 
     def __init__(

@@ -190,7 +190,8 @@ class CanvasServiceServicer:
     def WatchCanvas(self, request, context):
         """WatchCanvas streams the canvas as JSON Patches: first what changed after a revision, or a snapshot when none is
         given or too much has gone since, then what changes. It ends with `done` after five minutes at most: watch again
-        after the last revision. Refuses with CONVERSATION_UNKNOWN, and with REVISION_UNKNOWN beyond the newest revision.
+        after the last revision. Refuses with CONVERSATION_UNKNOWN, with REVISION_UNKNOWN beyond the newest revision, and with
+        ROOM_BUSY while as many watch as the room takes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -57,7 +57,8 @@ class CanvasServiceStub:
     WatchCanvas: _aio.UnaryStreamMultiCallable[_canvas_service_pb2.WatchCanvasRequest, _canvas_pb2.CanvasEvent]
     """WatchCanvas streams the canvas as JSON Patches: first what changed after a revision, or a snapshot when none is
     given or too much has gone since, then what changes. It ends with `done` after five minutes at most: watch again
-    after the last revision. Refuses with CONVERSATION_UNKNOWN, and with REVISION_UNKNOWN beyond the newest revision.
+    after the last revision. Refuses with CONVERSATION_UNKNOWN, with REVISION_UNKNOWN beyond the newest revision, and with
+    ROOM_BUSY while as many watch as the room takes.
     """
     WritePane: _aio.UnaryUnaryMultiCallable[_canvas_service_pb2.WritePaneRequest, _canvas_pb2.Pane]
     """WritePane puts what an answer says so far into a pane, which it makes at the first call. It may be repeated. What one
@@ -178,7 +179,8 @@ class CanvasServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.AsyncIterator[_canvas_pb2.CanvasEvent]:
         """WatchCanvas streams the canvas as JSON Patches: first what changed after a revision, or a snapshot when none is
         given or too much has gone since, then what changes. It ends with `done` after five minutes at most: watch again
-        after the last revision. Refuses with CONVERSATION_UNKNOWN, and with REVISION_UNKNOWN beyond the newest revision.
+        after the last revision. Refuses with CONVERSATION_UNKNOWN, with REVISION_UNKNOWN beyond the newest revision, and with
+        ROOM_BUSY while as many watch as the room takes.
         """
 
     @_abc_1.abstractmethod

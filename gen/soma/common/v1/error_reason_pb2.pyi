@@ -79,7 +79,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_MODEL_BUSY: _ErrorReason.ValueType  # 50
     """ERROR_REASON_MODEL_BUSY: 429 with RetryInfo. Example: the local model's queue is full."""
     ERROR_REASON_ROOM_BUSY: _ErrorReason.ValueType  # 51
-    """ERROR_REASON_ROOM_BUSY: 429 with RetryInfo. Example: more turns at once than a room takes."""
+    """ERROR_REASON_ROOM_BUSY: 429 with RetryInfo. Example: more turns, or watches, at once than a room takes."""
     ERROR_REASON_ROOM_UNAVAILABLE: _ErrorReason.ValueType  # 60
     """ERROR_REASON_ROOM_UNAVAILABLE: 503 with RetryInfo. Example: the router is restarting."""
     ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 61
@@ -161,7 +161,7 @@ ERROR_REASON_ETAG_STALE: ErrorReason.ValueType  # 42
 ERROR_REASON_MODEL_BUSY: ErrorReason.ValueType  # 50
 """ERROR_REASON_MODEL_BUSY: 429 with RetryInfo. Example: the local model's queue is full."""
 ERROR_REASON_ROOM_BUSY: ErrorReason.ValueType  # 51
-"""ERROR_REASON_ROOM_BUSY: 429 with RetryInfo. Example: more turns at once than a room takes."""
+"""ERROR_REASON_ROOM_BUSY: 429 with RetryInfo. Example: more turns, or watches, at once than a room takes."""
 ERROR_REASON_ROOM_UNAVAILABLE: ErrorReason.ValueType  # 60
 """ERROR_REASON_ROOM_UNAVAILABLE: 503 with RetryInfo. Example: the router is restarting."""
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 61

@@ -55,7 +55,7 @@ export class Canvas {
   private unsaved = false;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private following: AbortController | undefined;
-  /** Panes of answers that were heard of here, known to the mesh or not yet. */
+  /** Panes that were heard of or made here: there, although what the mesh says may not know them yet. */
   private heard = new Set<string>();
   /** Panes that were deleted here, though an answer told of them. */
   private removed = new Set<string>();
@@ -136,6 +136,7 @@ export class Canvas {
   async create(pane: Partial<Pane>): Promise<Pane> {
     const { conversation = "" } = this.view.get();
     const made = await this.client.createPane(conversation, pane, crypto.randomUUID());
+    this.heard.add(made.name); // a snapshot from before it may still be on its way
     this.put(made);
     this.show(made.name);
     return made;

@@ -101,7 +101,8 @@ class Text(betterproto.Message):
 class AnswerPane(betterproto.Message):
     """
     AnswerPane opens or closes a pane of the answer. The texts between the two events belong to the pane, and to the answer
-     as before: who knows nothing of panes loses nothing. At most one is open at a time.
+     as before: who knows nothing of panes loses nothing. At most one is open at a time, and an event of its name closes it;
+     that event has `name` and `closed` alone.
     """
 
     name: str = betterproto.string_field(1)
@@ -118,7 +119,8 @@ class AnswerPane(betterproto.Message):
 
     text: str = betterproto.string_field(5)
     """
-    text is what the pane holds already when it opens: the head of a table, the address of an image.
+    text is what the pane holds already when it opens: the head of a table, the address of an image, or all of a pane that
+     stands in for one that a person changed meanwhile.
     """
 
     closed: bool = betterproto.bool_field(6)
@@ -129,7 +131,9 @@ class AnswerPane(betterproto.Message):
 
 @dataclass(eq=False, repr=False)
 class Heartbeat(betterproto.Message):
-    """Heartbeat is sent when nothing else was for 15 seconds."""
+    """
+    Heartbeat is sent when nothing else was for 15 seconds, and at once to who watches a turn that is silent.
+    """
 
     pass
 

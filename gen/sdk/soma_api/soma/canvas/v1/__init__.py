@@ -72,8 +72,8 @@ class Pane(betterproto.Message):
 
     etag: str = betterproto.string_field(6)
     """
-    etag changes with each change. A change of the text must send the one that it was made from (ETAG_MISSING); if that
-     is not the newest it is refused (ETAG_STALE), and nothing is lost on either side.
+    etag changes with each change. UpdatePane must send the one that a new text was made from (ETAG_MISSING); if that is
+     not the newest it is refused (ETAG_STALE), and nothing is lost on either side. Elsewhere it may be left out.
     """
 
     version: int = betterproto.uint32_field(7)
@@ -158,13 +158,14 @@ class CanvasEvent(betterproto.Message):
 
     revision: Optional[int] = betterproto.uint32_field(1, optional=True)
     """
-    revision is what the canvas has come to: go on from here with after_revision. Absent on heartbeats, and on the parts
-     of a snapshot before its last.
+    revision is what the canvas has come to: go on from here with after_revision. Only patches have one, and of those
+     that make up a snapshot only the last.
     """
 
     patch: "Patch" = betterproto.message_field(2, group="event")
     """
-    patch changes the document {"panes": {"<UUID>": Pane}, "layout": Layout}. The first of a snapshot replaces it.
+    patch changes the document {"panes": {"<UUID>": Pane}, "layout": Layout}, where they are as REST has them. The
+     first of a snapshot replaces it.
     """
 
     heartbeat: "CanvasHeartbeat" = betterproto.message_field(3, group="event")
@@ -172,7 +173,7 @@ class CanvasEvent(betterproto.Message):
 
     done: "CanvasDone" = betterproto.message_field(4, group="event")
     """
-    done ends a watch that was long enough, or a canvas that was deleted.
+    done ends a watch that was long enough or whose room stops, and that of a canvas that was deleted.
     """
 
     error: "__common_v1__.Failure" = betterproto.message_field(5, group="event")
@@ -181,7 +182,9 @@ class CanvasEvent(betterproto.Message):
 
 @dataclass(eq=False, repr=False)
 class Patch(betterproto.Message):
-    """Patch is a JSON Patch (RFC 6902)."""
+    """
+    Patch is a JSON Patch (RFC 6902). A text that changed is in it whole.
+    """
 
     operations: List["PatchOperation"] = betterproto.message_field(1)
     """operations in order."""
@@ -412,8 +415,8 @@ class WritePaneRequest(betterproto.Message):
 
     pane: "Pane" = betterproto.message_field(1)
     """
-    pane holds the name, chosen by the agent, with kind, title, language, text, and from the second call on the etag that
-     the call before gave.
+    pane holds the name, chosen by the agent (with a UUIDv7: lists are in its order), with kind, title, language, text,
+     and from the second call on the etag that the call before gave.
     """
 
     turn: str = betterproto.string_field(2)

@@ -153,7 +153,7 @@ class ErrorReason(betterproto.Enum):
 
     ROOM_BUSY = 51
     """
-    ERROR_REASON_ROOM_BUSY: 429 with RetryInfo. Example: more turns at once than a room takes.
+    ERROR_REASON_ROOM_BUSY: 429 with RetryInfo. Example: more turns, or watches, at once than a room takes.
     """
 
     ROOM_UNAVAILABLE = 60

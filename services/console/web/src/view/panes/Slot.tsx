@@ -247,6 +247,7 @@ export function Slot({ house, name, beside, canSplit, remove }: SlotProps): Reac
           <History house={house} pane={pane} text={text} restore={slot.restore} />
         ) : (
           <Body
+            pane={name}
             kind={kind}
             title={title}
             language={language}

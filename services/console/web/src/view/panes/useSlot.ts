@@ -50,7 +50,7 @@ export function useSlot({ canvas }: House, name: string, shown: Shown | undefine
     if (!edit || !pane?.etag || pane.etag === edit.etag) return;
     const text = pane.text ?? "";
     if (text === edit.base) edits.put(name, { ...edit, etag: pane.etag });
-    else if (!changed(edit)) edits.put(name, { text, base: text, etag: pane.etag });
+    else if (!changed(edit) || text === edit.text) edits.put(name, { text, base: text, etag: pane.etag });
   }, [edits, name, edit, pane]);
 
   const editing = edit !== undefined;
@@ -70,7 +70,7 @@ export function useSlot({ canvas }: House, name: string, shown: Shown | undefine
       if ("newest" in done) return setNewest(done.newest);
       const { text = "", etag = "" } = done.saved;
       const since = edits.of(name);
-      edits.put(name, { text: since && since.text !== now.text ? since.text : text, base: text, etag });
+      if (since) edits.put(name, { text: since.text === now.text ? text : since.text, base: text, etag });
     });
   const open = (): void => {
     if (edit) put(edit);
