@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from services.agent import prompt, store, told
-from services.agent.names import conversation_id, conversation_name, no_conversation, no_turn, turn_ids, turn_name
+from services.agent.names import no_turn, turn_ids, turn_name
 from services.agent.transcript import HEARTBEAT
 from services.agent.turn import Agent, Turn
 from services.agent.watching import LAST, LOOK_S, Elsewhere, check_sequence
@@ -18,6 +18,7 @@ from services.common.caller import Caller
 from services.common.clock import new_id
 from services.common.db import Transaction
 from services.common.errors import Conflict, Exhausted, Unavailable
+from services.common.names import conversation_id, conversation_name, no_conversation
 from services.common.once import once
 from services.common.telemetry import log
 from soma.agent.v1 import chat_service_pb2 as wire

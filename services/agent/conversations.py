@@ -8,12 +8,13 @@ from uuid import UUID
 from services.agent import store, told
 from services.agent.canvas import Canvas
 from services.agent.chat import Chat
-from services.agent.names import conversation_id, conversation_name, no_conversation, turn_ids, turn_name
+from services.agent.names import turn_ids, turn_name
 from services.common import events, pages
 from services.common.caller import Caller
 from services.common.clock import new_id
 from services.common.db import Database
 from services.common.errors import Conflict, Invalid
+from services.common.names import conversation_id, conversation_name, no_conversation
 from services.common.once import once
 from soma.agent.v1 import conversation_service_pb2 as wire
 from soma.agent.v1.conversation_pb2 import Conversation

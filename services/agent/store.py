@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from services.agent.names import conversation_name, turn_name
+from services.agent.names import turn_name
 from services.common import pages
 from services.common.db import Database, Record, Transaction
+from services.common.names import conversation_name
 from soma.agent.v1.chat_event_pb2 import ChatEvent, Transcript
 from soma.agent.v1.conversation_pb2 import Conversation, Turn
 from soma.common.v1.failure_pb2 import Failure

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from uuid import UUID
 
-from services.agent.names import conversation_name, turn_name
+from services.agent.names import turn_name
 from services.agent.store import Ended
+from services.common.names import conversation_name
 from soma.events.v1alpha1.message_pb2 import MessageEvent
 
 TURN_ENDED = {"done": "turn.answered", "failed": "turn.failed", "cancelled": "turn.cancelled"}

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from services.agent import prompt, store, told
-from services.agent.canvas import Canvas, Sheets
+from services.agent.canvas import Canvas
 from services.agent.feed import Feed, key_of
 from services.agent.names import turn_name
 from services.agent.panes import Closing, Opening, Piece, Splitter
+from services.agent.sheets import Sheets
 from services.agent.transcript import Transcript
 from services.common import events
 from services.common.cache import Cache

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from services.canvas.names import conversation_name
 from services.common.call import current
 from services.common.caller import Caller
 from services.common.client import passing, refusals_of
 from services.common.errors import NotFound
+from services.common.names import conversation_name
 from soma.agent.v1.conversation_service_pb2 import GetConversationRequest
 
 ASK_S = 5.0

@@ -9,10 +9,11 @@ from uuid import UUID
 from services.canvas import arrangement, store
 from services.canvas.canvas import Canvas, hold
 from services.canvas.etags import check_mask
-from services.canvas.names import layout_of, no_conversation, pane_name, pane_of
+from services.canvas.names import layout_of, pane_name, pane_of
 from services.common.caller import Caller
 from services.common.db import Transaction
 from services.common.errors import Conflict
+from services.common.names import no_conversation
 from services.common.once import once
 from soma.canvas.v1 import canvas_service_pb2 as wire
 from soma.canvas.v1.canvas_pb2 import Layout

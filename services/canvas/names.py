@@ -6,19 +6,14 @@ import re
 from uuid import UUID
 
 from services.common.errors import NotFound
+from services.common.names import UUID_TEXT, no_conversation
 
-UUID_TEXT = r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})"
-CONVERSATION = re.compile(f"conversations/{UUID_TEXT}")
 LAYOUT = re.compile(f"conversations/{UUID_TEXT}/layout")
 PANE = re.compile(f"conversations/{UUID_TEXT}/panes/{UUID_TEXT}")
 VERSION = re.compile(f"conversations/{UUID_TEXT}/panes/{UUID_TEXT}/versions/([1-9][0-9]{{0,8}})")
 
 PaneIds = tuple[UUID, UUID]
 """The conversation's and the pane's."""
-
-
-def conversation_name(conversation: UUID) -> str:
-    return f"conversations/{conversation}"
 
 
 def layout_name(conversation: UUID) -> str:
@@ -31,14 +26,6 @@ def pane_name(ids: PaneIds) -> str:
 
 def version_name(ids: PaneIds, version: int) -> str:
     return f"{pane_name(ids)}/versions/{version}"
-
-
-def conversation_id(name: str) -> UUID:
-    """Raises NotFound CONVERSATION_UNKNOWN."""
-    found = CONVERSATION.fullmatch(name)
-    if not found:
-        raise no_conversation(name)
-    return UUID(found[1])
 
 
 def layout_of(name: str) -> UUID:
@@ -69,10 +56,6 @@ def pane_of(conversation: UUID, name: str) -> UUID | None:
     """The pane of that conversation which the name can be of."""
     found = PANE.fullmatch(name)
     return UUID(found[2]) if found and UUID(found[1]) == conversation else None
-
-
-def no_conversation(name: str) -> NotFound:
-    return NotFound("CONVERSATION_UNKNOWN", "There is no such conversation among yours.", name=name[:200])
 
 
 def no_pane(name: str) -> NotFound:

@@ -8,11 +8,12 @@ from services.canvas import store, told
 from services.canvas.canvas import Canvas, begin_version, check_etag, hold, known
 from services.canvas.etags import check_mask, check_sent
 from services.canvas.limits import check_pane
-from services.canvas.names import conversation_id, no_conversation, no_pane, pane_ids, pane_name
+from services.canvas.names import no_pane, pane_ids, pane_name
 from services.common import events, pages
 from services.common.caller import Caller
 from services.common.clock import new_id
 from services.common.db import Transaction
+from services.common.names import conversation_id, no_conversation
 from services.common.once import once
 from soma.canvas.v1 import canvas_service_pb2 as wire
 from soma.canvas.v1.canvas_pb2 import Pane

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
-from services.canvas.names import conversation_name, pane_ids
+from services.canvas.names import pane_ids
+from services.common.names import conversation_name
 from soma.canvas.v1.canvas_pb2 import Pane
 from soma.events.v1alpha1.message_pb2 import MessageEvent
 

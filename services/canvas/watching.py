@@ -13,9 +13,9 @@ from services.canvas import patches, store
 from services.canvas.bells import Bell
 from services.canvas.canvas import Canvas
 from services.canvas.looking import Changed, Look, enter, look
-from services.canvas.names import conversation_id, no_conversation
 from services.common.caller import Caller
 from services.common.errors import Invalid, Refusal
+from services.common.names import conversation_id, no_conversation
 from soma.canvas.v1 import canvas_service_pb2 as wire
 from soma.canvas.v1.canvas_pb2 import CanvasDone, CanvasEvent, CanvasHeartbeat, Patch, PatchOperation
 

@@ -8,11 +8,12 @@ from services.canvas import history, store, told
 from services.canvas.canvas import Canvas, hold, known, stale
 from services.canvas.etags import version_of
 from services.canvas.limits import check_pane, check_text
-from services.canvas.names import PaneIds, conversation_id, conversation_name, no_conversation, pane_ids
+from services.canvas.names import PaneIds, pane_ids
 from services.common import events
 from services.common.caller import Caller
 from services.common.db import Transaction
 from services.common.errors import Conflict
+from services.common.names import conversation_id, conversation_name, no_conversation
 from soma.canvas.v1 import canvas_service_pb2 as wire
 from soma.canvas.v1.canvas_pb2 import Pane
 

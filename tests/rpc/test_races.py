@@ -16,13 +16,14 @@ from prometheus_client import CollectorRegistry
 
 from services.agent import store
 from services.agent.canvas import Canvas
-from services.agent.names import conversation_name, turn_ids, turn_name
+from services.agent.names import turn_ids, turn_name
 from services.agent.orphans import Orphans
 from services.agent.turn import Agent
 from services.common.cache import open_cache
 from services.common.caller import Caller
 from services.common.clock import SystemClock, new_id
 from services.common.db import Database, open_database
+from services.common.names import conversation_name
 from services.common.spans import Tracer
 from services.common.telemetry import Sight
 from services.common.testing import refused

@@ -14,6 +14,7 @@ from services.canvas.bells import Bells
 from services.canvas.limits import Held, Limits, check_pane, check_text
 from services.common.clock import new_id
 from services.common.errors import Exhausted, Invalid, NotFound, Precondition, Unavailable
+from services.common.names import conversation_id, conversation_name
 from soma.canvas.v1.canvas_pb2 import Layout, Pane, PatchOperation
 from tests.canvases import Document, as_json
 
@@ -41,7 +42,7 @@ def test_a_name_that_is_nearly_one_is_not_found(change: object) -> None:
         (names.pane_ids, names.pane_name(IDS)),
         (names.version_ids, names.version_name(IDS, 1)),
         (names.layout_of, names.layout_name(IDS[0])),
-        (names.conversation_id, names.conversation_name(IDS[0])),
+        (conversation_id, conversation_name(IDS[0])),
     ):
         with pytest.raises(NotFound):
             read(change(name))  # type: ignore[operator]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from services.agent.canvas import Sheets
+from services.agent.sheets import Sheets
 from services.agent.transcript import Transcript
 from services.agent.turn import Turn, take
 from services.common.caller import Caller

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.agent.canvas import Sheets
 from services.agent.panes import Opening
+from services.agent.sheets import Sheets
 from services.common.caller import Caller
 from services.common.clock import new_id
 from services.common.errors import Conflict, Precondition, Refusal, Unavailable
