@@ -36,7 +36,12 @@ function One({ token }: { token: Token }): ReactNode {
     case "link":
       return <Anchor href={(token as Tokens.Link).href} label={<Inline tokens={token.tokens} />} />;
     case "image":
-      return <Anchor href={(token as Tokens.Image).href} label={`🖼 ${(token as Tokens.Image).text || "image"}`} />;
+      return (
+        <Anchor
+          href={(token as Tokens.Image).href}
+          label={`Image: ${(token as Tokens.Image).text || "without a name"}`}
+        />
+      );
     case "checkbox":
       return null; // its list item draws it
     case "html":
