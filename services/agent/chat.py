@@ -121,7 +121,6 @@ class Chat:
         db = self.agent.db
         async with db.tenant(caller) as tx, once(tx, request.request_id, request, Accepted) as answer:
             if answer.known is not None:
-                tx.about(answer.known.turn)
                 return answer.known
             conversation = await enter_conversation(tx, request)
             ids, tier = (conversation, new_id()), request.tier or DEFAULT_TIER

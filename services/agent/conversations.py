@@ -12,7 +12,7 @@ from services.agent.names import turn_ids, turn_name
 from services.common import events, pages
 from services.common.caller import Caller
 from services.common.clock import new_id
-from services.common.db import Database
+from services.common.db import Database, Transaction
 from services.common.errors import Conflict, Invalid
 from services.common.names import conversation_id, conversation_name, no_conversation
 from services.common.once import once
@@ -36,18 +36,16 @@ class Conversations:
             once(tx, request.request_id, request, Conversation) as answer,
         ):
             if answer.known is not None:
-                tx.about(answer.known.name)
-                return answer.known
+                return await self._now(tx, answer.known.name)
             conversation = new_id()
             tx.about(conversation_name(conversation))
             await store.add_conversation(tx, conversation, request.conversation.title, tx.clock.now())
             await events.append(tx, told.of_conversation("created", conversation))
-            made = await store.conversation(tx, conversation)
-            return answer.keep(known(made, conversation_name(conversation)))
+            return await self._now(tx, answer.keep(Conversation(name=conversation_name(conversation))).name)
 
     async def get(self, caller: Caller, name: str) -> Conversation:
         async with self.db.tenant(caller) as tx:
-            return known(await store.conversation(tx, conversation_id(name)), name)
+            return await self._now(tx, name)
 
     async def page(self, caller: Caller, request: wire.ListConversationsRequest) -> wire.ListConversationsResponse:
         before = pages.before(request.page_token, "conversations")
@@ -68,15 +66,14 @@ class Conversations:
         ):
             tx.about(asked.name)
             if answer.known is not None:
-                return answer.known
+                return await self._now(tx, asked.name)
             found = await store.locked(tx, conversation)
             if found is None:
                 raise no_conversation(asked.name)
             check_etag(asked.etag, str(found[1]))
             await store.retitle(tx, conversation, asked.title, tx.clock.now())
             await events.append(tx, told.of_conversation("updated", conversation))
-            made = await store.conversation(tx, conversation)
-            return answer.keep(known(made, conversation_name(conversation)))
+            return await self._now(tx, answer.keep(Conversation(name=asked.name)).name)
 
     async def delete(self, caller: Caller, request: wire.DeleteConversationRequest) -> wire.DeleteConversationResponse:
         """What runs in the conversation is ended first, and what was asked meanwhile, until the call's deadline. Then
@@ -118,6 +115,10 @@ class Conversations:
             await store.drop_conversation(tx, conversation)
             await events.append(tx, told.of_conversation("deleted", conversation))
             return answer.keep(wire.DeleteConversationResponse())
+
+    async def _now(self, tx: Transaction, name: str) -> Conversation:
+        """As it is now. Raises NotFound CONVERSATION_UNKNOWN."""
+        return known(await store.conversation(tx, conversation_id(name)), name)
 
     async def _stop_turn(self, caller: Caller, conversation: UUID) -> None:
         """End the turn that runs in the conversation, if there is one."""

@@ -59,12 +59,16 @@ class Sheets:
         self._stub, self._ids, self._caller, self._say = stub, ids, caller, say
         self._sheets: list[Sheet] = []
         self._open: Sheet | None = None
+        self._full = False
+        """Canvas takes no more panes: the answer goes on without."""
         self._stirred = asyncio.Event()
         self._written = asyncio.Event()
         self._written.set()
 
-    def open(self, opening: Opening) -> AnswerPane:
-        """Begin a pane. What is added from now on is its text."""
+    def open(self, opening: Opening) -> AnswerPane | None:
+        """Begin a pane. What is added from now on is its text. None when there is no room for one."""
+        if self._full:
+            return None
         sheet = self._begin(opening.kind, opening.title, opening.language, [opening.text], closed=opening.closed)
         self._open = None if opening.closed else sheet
         return said(sheet, opening.text)
@@ -75,11 +79,11 @@ class Sheets:
             self._open.texts.append(text)
             self._open.is_new = True
 
-    def close(self) -> AnswerPane:
-        """End the open pane. Raises LookupError when none is open."""
+    def close(self) -> AnswerPane | None:
+        """End the open pane, if there is one."""
         sheet, self._open = self._open, None
         if sheet is None:
-            raise LookupError("no pane is open")
+            return None
         sheet.closed = sheet.is_new = True
         self._stirred.set()
         return AnswerPane(name=sheet.pane.name, closed=True)
@@ -89,6 +93,9 @@ class Sheets:
         while True:
             self._stirred.clear()
             for sheet in list(self._sheets):
+                if self._full and not sheet.pane.etag:
+                    self._sheets.remove(sheet)
+                    continue
                 if sheet.is_due:
                     await self._write(sheet)
                 if sheet.taken and sheet.closed and not self._open:
@@ -140,6 +147,7 @@ class Sheets:
             sheet.is_new = True
         else:
             self._sheets.remove(sheet)
+            self._full = self._full or refusal.reason == "CANVAS_FULL"
             log().warning("pane not written", pane=sheet.pane.name, reason=refusal.reason)
 
     def _give_own(self, sheet: Sheet) -> None:

@@ -24,7 +24,7 @@ from services.common.client import passing, refusals_of
 from services.common.db import Database
 from services.common.errors import Refusal, Unavailable
 from services.common.telemetry import Sight, log
-from soma.agent.v1.chat_event_pb2 import ChatEvent, Done
+from soma.agent.v1.chat_event_pb2 import AnswerPane, ChatEvent, Done
 from soma.common.v1.failure_pb2 import Failure
 from soma.common.v1.model_pb2 import Decision
 from soma.router.v1.router_service_pb2 import GenerateRequest
@@ -239,9 +239,14 @@ def say(turn: Turn, pieces: Iterable[Piece]) -> None:
                 turn.transcript.say_text(piece)
                 turn.sheets.add(piece)
             case Opening():
-                turn.transcript.say(ChatEvent(pane=turn.sheets.open(piece)))
+                say_pane(turn, turn.sheets.open(piece))
             case Closing():
-                turn.transcript.say(ChatEvent(pane=turn.sheets.close()))
+                say_pane(turn, turn.sheets.close())
+
+
+def say_pane(turn: Turn, pane: AnswerPane | None) -> None:
+    if pane:
+        turn.transcript.say(ChatEvent(pane=pane))
 
 
 def conclude(turn: Turn, failure: Failure | None) -> tuple[store.Ended, ChatEvent]:

@@ -12,7 +12,7 @@ from services.canvas.bells import Bells
 from services.canvas.conversations import Conversations
 from services.canvas.etags import version_of
 from services.canvas.limits import Limits, check_text
-from services.canvas.names import PaneIds, pane_ids, version_name
+from services.canvas.names import PaneIds, no_pane, pane_ids, version_name
 from services.common.caller import Caller
 from services.common.db import Database, Transaction
 from services.common.errors import Conflict, NotFound
@@ -62,6 +62,12 @@ def known(kept: store.Kept | None, missing: NotFound) -> store.Kept:
     if kept is None:
         raise missing
     return kept
+
+
+async def now(tx: Transaction, name: str) -> Pane:
+    """The pane as it is now: also what a repeated request gets, since no text is kept with the first answer. Raises
+    NotFound PANE_UNKNOWN."""
+    return known(await store.pane(tx, pane_ids(name)), no_pane(name)).pane
 
 
 async def begin_version(tx: Transaction, kept: store.Kept, new: Pane, revision: int, limits: Limits) -> None:

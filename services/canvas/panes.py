@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.canvas import store, told
-from services.canvas.canvas import Canvas, begin_version, check_etag, hold, known
+from services.canvas.canvas import Canvas, begin_version, check_etag, hold, known, now
 from services.canvas.etags import check_mask, check_sent
 from services.canvas.limits import check_pane
 from services.canvas.names import no_pane, pane_ids, pane_name
@@ -32,21 +32,20 @@ class Panes:
             once(tx, request.request_id, request, Pane) as answer,
         ):
             if answer.known is not None:
-                tx.about(answer.known.name)
-                return answer.known
+                return await now(tx, answer.known.name)
             ids = conversation, new_id()
             tx.about(pane_name(ids))
             revision = await hold(tx, conversation, missing)
             check_pane(await store.held(tx, conversation), len(request.pane.text.encode()), self.canvas.limits)
             await store.add(tx, ids, request.pane, revision, tx.clock.now())
-            made = known(await store.pane(tx, ids), missing).pane
+            made = await now(tx, answer.keep(Pane(name=pane_name(ids))).name)
             await events.append(tx, told.of_pane("created", made))
-            return answer.keep(made)
+            return made
 
     async def get(self, caller: Caller, name: str) -> Pane:
         ids, missing = pane_ids(name), no_pane(name)
         async with self.canvas.reading(caller, ids[0], missing) as tx:
-            return known(await store.pane(tx, ids), missing).pane
+            return await now(tx, name)
 
     async def page(self, caller: Caller, request: wire.ListPanesRequest) -> wire.ListPanesResponse:
         """One page, newest first, ended early where it would be too large."""
@@ -68,14 +67,14 @@ class Panes:
         ):
             tx.about(asked.name)
             if answer.known is not None:
-                return answer.known
+                return await now(tx, asked.name)
             revision = await hold(tx, ids[0], missing)
             kept = known(await store.pane(tx, ids), missing)
             await check_etag(tx, ids, asked.etag, kept.pane)
             await self._put(tx, kept, masked(asked, kept.pane, paths), revision)
-            made = known(await store.pane(tx, ids), missing).pane
+            made = await now(tx, answer.keep(Pane(name=asked.name)).name)
             await events.append(tx, told.of_pane("updated", made))
-            return answer.keep(made)
+            return made
 
     async def delete(self, caller: Caller, request: wire.DeletePaneRequest) -> wire.DeletePaneResponse:
         ids, missing = pane_ids(request.name), no_pane(request.name)
@@ -101,9 +100,9 @@ class Panes:
             await begin_version(tx, kept, new, revision, self.canvas.limits)
 
 
-def masked(asked: Pane, now: Pane, paths: frozenset[str]) -> Pane:
-    """The pane as it is now, changed in what the mask names."""
-    new = Pane(title=now.title, language=now.language, text=now.text)
+def masked(asked: Pane, was: Pane, paths: frozenset[str]) -> Pane:
+    """The pane as it was, changed in what the mask names."""
+    new = Pane(title=was.title, language=was.language, text=was.text)
     for path in paths:
         setattr(new, path, getattr(asked, path))
     return new

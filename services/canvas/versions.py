@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from services.canvas import history, store, told
-from services.canvas.canvas import Canvas, begin_version, check_etag, hold, known
+from services.canvas.canvas import Canvas, begin_version, check_etag, hold, known, now
 from services.canvas.names import no_pane, no_version, pane_ids, pane_name, version_ids
 from services.common import events, pages
 from services.common.caller import Caller
@@ -49,7 +49,7 @@ class Versions:
         ):
             tx.about(pane_name(ids))
             if answer.known is not None:
-                return answer.known
+                return await now(tx, answer.known.name)
             revision = await hold(tx, ids[0], missing)
             kept = known(await store.pane(tx, ids), missing)
             await check_etag(tx, ids, request.etag, kept.pane)
@@ -58,6 +58,6 @@ class Versions:
                 raise missing
             new = Pane(title=old.title, language=old.language, text=old.text)
             await begin_version(tx, kept, new, revision, self.canvas.limits)
-            made = known(await store.pane(tx, ids), missing).pane
+            made = await now(tx, answer.keep(Pane(name=pane_name(ids))).name)
             await events.append(tx, told.of_pane("updated", made))
-            return answer.keep(made)
+            return made

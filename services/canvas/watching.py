@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ from services.canvas.bells import Bell
 from services.canvas.canvas import Canvas
 from services.canvas.looking import Changed, Look, enter, look
 from services.common.caller import Caller
+from services.common.db import Transaction
 from services.common.errors import Invalid, Refusal
 from services.common.names import conversation_id, no_conversation
 from soma.canvas.v1 import canvas_service_pb2 as wire
@@ -25,6 +27,8 @@ HEARTBEAT = CanvasEvent(heartbeat=CanvasHeartbeat())
 DONE, DELETED = CanvasEvent(done=CanvasDone()), CanvasEvent(done=CanvasDone(deleted=True))
 LATER_S = 0.05
 """How long after its lease a writing turn is looked at: not a moment too early."""
+AT_ONCE = 8
+"""How many watches read at once. The other half of the room's connections is for calls, however many are rung."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ class Watching:
     canvas: Canvas
     watch_s: float = WATCH_S
     heartbeat_s: float = HEARTBEAT_S
+    readers: asyncio.Semaphore = field(init=False, default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     @asynccontextmanager
     async def watch(self, caller: Caller, request: wire.WatchCanvasRequest) -> AsyncIterator[Watch]:
@@ -41,13 +46,19 @@ class Watching:
         after = request.after_revision
         await self.canvas.conversations.check(caller, conversation, missing)
         with self.canvas.bells.hang(caller.tenant, conversation) as bell:
-            async with self.canvas.db.upkeep(caller) as tx:
+            async with self.readers, self.canvas.db.upkeep(caller) as tx:
                 await enter(tx, conversation)
                 first = await look(tx, conversation, after, first=True)
             if after > first.revision:
                 message = f"The canvas is at revision {first.revision}. Watch from 0."
                 raise Invalid("REVISION_UNKNOWN", message, revision=str(first.revision))
             yield Watch(self, caller, conversation, bell, first, after)
+
+    @asynccontextmanager
+    async def reading(self, caller: Caller) -> AsyncIterator[Transaction]:
+        """A transaction in which a watch reads, when it is its turn."""
+        async with self.readers, self.canvas.db.tenant(caller) as tx:
+            yield tx
 
     async def drain(self, grace_s: float) -> None:
         """Let no more in, and end all that watch in band."""
@@ -104,7 +115,7 @@ class Watch:
         due = [pane for pane, lapse in self.lapses.items() if lapse <= time.monotonic()]
         for pane in due:
             del self.lapses[pane]
-        async with self.room.canvas.db.tenant(self.caller) as tx:
+        async with self.room.reading(self.caller) as tx:
             return await look(tx, self.conversation, self.seen, due)
 
     async def _tell(self, found: Look) -> AsyncIterator[CanvasEvent]:
@@ -136,7 +147,7 @@ class Watch:
         """The panes as they are now. One that has gone meanwhile comes as such with the next look."""
         if not part:
             return []
-        async with self.room.canvas.db.tenant(self.caller) as tx:
+        async with self.room.reading(self.caller) as tx:
             kept = await store.some(tx, self.conversation, [pane.id for pane in part])
         operations = []
         for pane in kept:

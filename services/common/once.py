@@ -47,7 +47,11 @@ class Answer(Generic[A]):
 @asynccontextmanager
 async def once(tx: Transaction, request_id: str, request: Message, kind: type[A]) -> AsyncIterator[Answer[A]]:
     """`answer.known` is the earlier answer. Two at the same moment: the second waits for the first to commit.
-    An empty request_id is never a repeat. Raises Exists REQUEST_ID_REUSED for another request under the same id."""
+
+    An empty request_id is never a repeat. A repeat leaves no audit row: nothing is done by it. What is kept outlives
+    what it speaks of, so keep names, not what people wrote. Raises Exists REQUEST_ID_REUSED for another request under
+    the same id.
+    """
     if not request_id:
         yield Answer(None)
         return
@@ -56,6 +60,7 @@ async def once(tx: Transaction, request_id: str, request: Message, kind: type[A]
         row = await tx.fetchrow(RECALL, person, request_id)
         if row is None or row["body_hash"] != body_hash:
             raise Exists("REQUEST_ID_REUSED", REUSED, request_id=request_id)
+        tx.about_nothing()
         yield Answer(kind.FromString(row["answer"]))
         return
     answer: Answer[A] = Answer(None)

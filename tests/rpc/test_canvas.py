@@ -34,6 +34,7 @@ from tests.house import House, Person
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 LARGEST = 256 * 1024
+SECRET = "what-nobody-else-may-read"
 
 
 @pytest.fixture
@@ -387,3 +388,30 @@ async def test_a_person_may_not_write_as_the_agent_does(person: Person) -> None:
         await person.canvas.WritePane(wire.WritePaneRequest(pane=pane, turn="t"), metadata=person.metadata)
     with refused(StatusCode.PERMISSION_DENIED, "WORKLOAD_REFUSED"):
         await person.canvas.DeleteCanvas(wire.DeleteCanvasRequest(parent=parent), metadata=person.metadata)
+
+
+async def test_a_repeat_is_told_what_is_now_and_leaves_no_second_audit_row(house: House, person: Person) -> None:
+    id = str(uuid.uuid4())
+    made = await create(person, await conversation(person), "one", request_id=id)
+    changed = await update(person, made.name, made.etag, text="two")
+    repeated = await create(person, made.name.rpartition("/panes/")[0], "one", request_id=id)
+
+    audit = await house.rows("SELECT action FROM soma.audit WHERE body->>'resource' = $1 ORDER BY id", made.name)
+    assert repeated == changed
+    assert [row["action"] for row in audit] == ["pane.created", "pane.updated"]
+
+
+async def test_of_a_deleted_conversation_no_text_is_left_in_any_table(house: House, person: Person) -> None:
+    parent = await conversation(person)
+    made = await create(person, parent, SECRET, request_id=str(uuid.uuid4()), title=SECRET)
+    await update(person, made.name, made.etag, text=SECRET + "2", request_id=str(uuid.uuid4()))
+    request = DeleteConversationRequest(name=parent)
+    await person.conversations.DeleteConversation(request, metadata=person.metadata)
+
+    tables = await house.rows(
+        "SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables WHERE schemaname IN ('t_acme', 'soma')"
+    )
+    for table in tables:
+        rows = await house.rows(f"SELECT t::text AS row FROM {table['name']} AS t")
+        found = [row for row in rows if SECRET in row["row"] or SECRET.encode().hex() in row["row"]]
+        assert not found, table["name"]

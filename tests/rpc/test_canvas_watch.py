@@ -8,6 +8,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import asyncpg
 import grpc
 import pytest
 import pytest_asyncio
@@ -17,7 +18,7 @@ from services.canvas.bells import Bells
 from services.canvas.canvas import Canvas
 from services.canvas.conversations import Conversations
 from services.canvas.limits import Limits
-from services.canvas.watching import Watching
+from services.canvas.watching import AT_ONCE, Watching
 from services.common.caller import Caller
 from services.common.clock import SystemClock
 from services.common.db import open_database
@@ -366,13 +367,13 @@ async def test_no_more_may_watch_than_a_room_takes_and_who_hangs_up_makes_place(
 
 
 @asynccontextmanager
-async def watcher(house: House, **fields: float) -> AsyncIterator[Watching]:
+async def watcher(house: House, connections: int = 2, watches: int = 1, **fields: float) -> AsyncIterator[Watching]:
     """The room's own, with other times."""
     async with AsyncExitStack() as doors:
         url = house.environment["canvas"]["SOMA_DATABASE_URL"]
-        db = await doors.enter_async_context(open_database(url, SystemClock(), connections=2))
+        db = await doors.enter_async_context(open_database(url, SystemClock(), connections=connections))
         agent = Conversations(ConversationServiceStub(house.channel("agent", "canvas")))
-        yield Watching(Canvas(db, agent, Bells(1), Limits()), **fields)
+        yield Watching(Canvas(db, agent, Bells(watches), Limits()), **fields)
 
 
 @asynccontextmanager
@@ -405,6 +406,38 @@ async def test_a_watch_that_fails_says_so_in_band(house: House, person: Person) 
         rest = [event async for event in events]
 
     assert [(event.error.reason, event.error.retryable) for event in rest] == [("STORE_UNAVAILABLE", True)]
+
+
+async def test_however_many_watches_are_rung_calls_find_a_connection(house: House, person: Person) -> None:
+    parent = await conversation(person)
+    async with AsyncExitStack() as doors:
+        room = await doors.enter_async_context(watcher(house, connections=16, watches=20))
+        watches = [await doors.enter_async_context(following(room, person, parent)) for _ in range(20)]
+        for events in watches:
+            await anext(events)
+        async with holding_canvases(house) as waiting:
+            room.canvas.bells.ring_all()
+            reading = [asyncio.ensure_future(anext(events)) for events in watches]
+            while await waiting() < AT_ONCE:
+                pass
+            async with asyncio.timeout(1), room.canvas.db.upkeep(Caller.system("canvas", person.tenant)) as tx:
+                assert await tx.fetchval("SELECT 1") == 1
+        for task in reading:
+            task.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
+
+
+@asynccontextmanager
+async def holding_canvases(house: House) -> AsyncIterator[Callable[[], Awaitable[int]]]:
+    """Nobody can read them as long as the block; yields how many would."""
+    conn = await asyncpg.connect(house.admin_url)
+    try:
+        async with conn.transaction():
+            await conn.execute("LOCK TABLE t_acme.canvases IN ACCESS EXCLUSIVE MODE")
+            sql = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 't_acme.canvases'::regclass"
+            yield lambda: conn.fetchval(sql)
+    finally:
+        await conn.close()
 
 
 async def test_a_room_that_stops_ends_its_watches_in_band_and_lets_no_more_in(house: House, person: Person) -> None:

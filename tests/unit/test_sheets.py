@@ -13,7 +13,7 @@ from services.agent.sheets import Sheets
 from services.common.caller import Caller
 from services.common.clock import new_id
 from services.common.errors import Conflict, Precondition, Refusal, Unavailable
-from soma.agent.v1.chat_event_pb2 import ChatEvent
+from soma.agent.v1.chat_event_pb2 import AnswerPane, ChatEvent
 from soma.canvas.v1.canvas_pb2 import Pane
 from soma.canvas.v1.canvas_service_pb2 import WritePaneRequest
 
@@ -47,10 +47,15 @@ async def writing(canvas: Any) -> AsyncIterator[tuple[Sheets, list[ChatEvent]]]:
     assert task.cancelled()
 
 
+def opened(pane: AnswerPane | None) -> AnswerPane:
+    assert pane is not None
+    return pane
+
+
 async def test_a_pane_is_written_with_the_etag_of_the_time_before_and_finished_once() -> None:
     canvas = Canvas()
     async with writing(canvas) as (sheets, _):
-        name = sheets.open(CODE).name
+        name = opened(sheets.open(CODE)).name
         sheets.add("a")
         while not canvas.asked:
             await asyncio.sleep(0)
@@ -91,10 +96,25 @@ async def test_what_never_will_go_well_is_left_alone_and_nobody_waits_for_it() -
     assert said == []
 
 
+async def test_a_full_canvas_is_asked_once_and_further_panes_are_not_told_of() -> None:
+    canvas = Canvas([Precondition("CANVAS_FULL", "Full.")])
+    async with writing(canvas) as (sheets, _):
+        for _ in range(3):
+            opened(sheets.open(CODE))
+            sheets.close()
+        while not canvas.asked:
+            await asyncio.sleep(0)
+        await sheets.settled()
+        later = sheets.open(CODE), sheets.close()
+
+    assert len(canvas.asked) == 1
+    assert later == (None, None)
+
+
 async def test_the_pane_beside_a_taken_one_is_told_of_only_while_no_other_is_open() -> None:
     canvas = Canvas([STALE])
     async with writing(canvas) as (sheets, said):
-        first = sheets.open(CODE).name
+        first = opened(sheets.open(CODE)).name
         sheets.add("a")
         sheets.close()
         sheets.open(CODE)
