@@ -16,7 +16,9 @@ TOO_WIDE = """() => [...document.querySelectorAll("html, main, .panes, .panes > 
   .map((each) => each.className || each.tagName)"""
 
 
-IS_ABOUT = """width => Math.abs(document.querySelector(".panes").getBoundingClientRect().width - width) < 12"""
+WIDTH = "document.querySelector('.panes').getBoundingClientRect().width"
+IS_NARROWER, IS_WIDER = f"width => {WIDTH} < width", f"width => {WIDTH} > width"
+IS_ABOUT = f"width => Math.abs({WIDTH} - width) < 12"
 
 
 @pytest.fixture
@@ -58,10 +60,10 @@ def test_the_split_is_drawn_with_the_mouse_and_moved_by_keys(panes: Panes) -> No
     panes.person.page.wait_for_function(IS_ABOUT, arg=before + 100)
     line.press("End")
     expect(line).to_have_attribute("aria-valuenow", "75")
-    assert width(panes) < before
+    panes.person.page.wait_for_function(IS_NARROWER, arg=before)
     line.press("Home")
     expect(line).to_have_attribute("aria-valuenow", "25")
-    assert width(panes) > before
+    panes.person.page.wait_for_function(IS_WIDER, arg=before)
 
 
 def test_tabs_are_chosen_moved_and_closed_by_keys(panes: Panes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -33,7 +34,10 @@ def project(tmp_path: Path) -> Path:
 
 
 def breaking(project: Path) -> tuple[int, str]:
-    done = subprocess.run(["make", "breaking"], cwd=project, capture_output=True, text=True, timeout=60, check=False)
+    alone = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    done = subprocess.run(
+        ["make", "breaking"], cwd=project, capture_output=True, text=True, timeout=60, check=False, env=alone
+    )
     return done.returncode, done.stdout + done.stderr
 
 

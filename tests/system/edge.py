@@ -76,7 +76,9 @@ class Client:
         return list(self.stream("POST", "/v1/chat:stream", {"text": text, **fields}))
 
     def watch(self, turn: str, after: int = 0) -> list[Event]:
-        return list(self.stream("GET", f"/v1/{turn}:watch?afterSequence={after}"))
+        """The turn's events after one. Heartbeats are the stream's, not the turn's."""
+        events = self.stream("GET", f"/v1/{turn}:watch?afterSequence={after}")
+        return [event for event in events if "heartbeat" not in event]
 
 
 def events_of(response: http.client.HTTPResponse) -> Iterator[Event]:
