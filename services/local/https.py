@@ -56,7 +56,10 @@ def settle(home: Path, wish: Wish) -> Https | None:
         return None
     from services.local.edge import certificates  # what checks certificates takes a while to load
 
-    chosen = certificates.given(wish) if isinstance(wish, Given) else certificates.of_this_machine(folder)
+    if isinstance(wish, Given):
+        chosen = Https(wish.cert, wish.key, wish.cert, certificates.look_at(wish.cert, wish.key))
+    else:
+        chosen = Https(folder / "cert.pem", folder / "key.pem", folder / "ca.pem", certificates.make(folder))
     folder.mkdir(exist_ok=True, mode=0o700)
     write_whole(folder / "https.json", json.dumps(kept(chosen), indent=1).encode())
     return chosen

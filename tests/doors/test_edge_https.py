@@ -27,7 +27,6 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from services.local.edge import certificates
 from services.local.edge.files import hosts
 from services.local.fault import Fault
 from services.local.https import Given, Https, load, settle
@@ -41,7 +40,7 @@ STREAMS = 20
 
 @pytest.fixture(scope="module")
 def dev(tmp_path_factory: pytest.TempPathFactory) -> Https:
-    return certificates.of_this_machine(tmp_path_factory.mktemp("certificates") / "https")
+    return of_this_machine(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -52,6 +51,13 @@ async def house(tmp_path_factory: pytest.TempPathFactory, dev: Https) -> AsyncIt
         settings = replace(plain.settings, port=free_port(), admin=str(place / "admin.sock"), https=True)
         async with envoy(settings, place / "edge.yaml"):
             yield replace(plain, settings=settings)
+
+
+def of_this_machine(home: Path) -> Https:
+    home.mkdir(exist_ok=True)
+    made = settle(home, True)
+    assert made is not None
+    return made
 
 
 def shake_hands(house: House, context: ssl.SSLContext, *protocols: str, name: str = "localhost") -> ssl.SSLSocket:
@@ -129,7 +135,7 @@ async def test_a_renewed_certificate_is_shown_without_a_restart(house: House, de
 
 async def test_readiness_is_asked_by_https_too(house: House, dev: Https) -> None:
     assert await why_not_whole(house.settings.port, dev) == ""
-    stranger = replace(dev, trust=certificates.of_this_machine(dev.cert.parent.parent / "other").trust)
+    stranger = replace(dev, trust=of_this_machine(dev.cert.parent.parent / "other").trust)
     assert "certificate" in await why_not_whole(house.settings.port, stranger)
 
 
@@ -146,11 +152,11 @@ async def test_the_ca_of_this_machine_can_vouch_for_this_machine_alone(dev: Http
 
 
 async def test_the_same_certificate_and_ca_serve_until_their_end_is_near(tmp_path: Path) -> None:
-    made = certificates.of_this_machine(tmp_path / "https")
+    made = of_this_machine(tmp_path)
     cert, ca = made.cert.read_bytes(), made.trust.read_bytes()
-    assert certificates.of_this_machine(tmp_path / "https").cert.read_bytes() == cert
+    assert of_this_machine(tmp_path).cert.read_bytes() == cert
     a_pair(tmp_path / "https", "localhost", days=20)
-    assert certificates.of_this_machine(tmp_path / "https").cert.read_bytes() != cert
+    assert of_this_machine(tmp_path).cert.read_bytes() != cert
     assert made.trust.read_bytes() == ca
 
 

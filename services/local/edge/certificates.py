@@ -24,7 +24,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from services.local.fault import Fault
 from services.local.files import write_whole
-from services.local.https import Given, Https
 
 HERE = ("localhost", "127.0.0.1", "::1")
 CA_LIFE, LEAF_LIFE, RENEW_BEFORE = timedelta(days=3650), timedelta(days=397), timedelta(days=30)
@@ -32,20 +31,20 @@ BACKDATE = timedelta(minutes=5)
 ADVICE = "Give another with --cert and --key, or go without: soma up --http"
 
 
-def given(files: Given) -> Https:
-    """The pair as it is. Fault unless it is good now, fits together and names a host."""
-    chain, key = _read_chain(files.cert), _read_key(files.key)
+def look_at(cert: Path, key: Path) -> tuple[str, ...]:
+    """The names that a given certificate holds for. Fault unless it is good now, fits its key and names a host."""
+    chain, public = _read_chain(cert), _read_key(key)
     leaf, now = chain[0], datetime.now(UTC)
-    if _spki(leaf.public_key()) != key:
-        raise Fault(f"The key {files.key} is not the one of the certificate {files.cert}. {ADVICE}")
+    if _spki(leaf.public_key()) != public:
+        raise Fault(f"The key {key} is not the one of the certificate {cert}. {ADVICE}")
     if leaf.not_valid_after_utc <= now:
-        raise Fault(f"The certificate {files.cert} expired on {leaf.not_valid_after_utc:%Y-%m-%d}. {ADVICE}")
+        raise Fault(f"The certificate {cert} expired on {leaf.not_valid_after_utc:%Y-%m-%d}. {ADVICE}")
     if leaf.not_valid_before_utc > now:
-        raise Fault(f"The certificate {files.cert} is good from {leaf.not_valid_before_utc:%Y-%m-%d} only. {ADVICE}")
+        raise Fault(f"The certificate {cert} is good from {leaf.not_valid_before_utc:%Y-%m-%d} only. {ADVICE}")
     names = names_of(leaf)
     if not names:
-        raise Fault(f"The certificate {files.cert} names no host that it holds for. {ADVICE}")
-    return Https(files.cert, files.key, files.cert, names)
+        raise Fault(f"The certificate {cert} names no host that it holds for. {ADVICE}")
+    return names
 
 
 def names_of(leaf: x509.Certificate) -> tuple[str, ...]:
@@ -60,8 +59,9 @@ def names_of(leaf: x509.Certificate) -> tuple[str, ...]:
     return (*ordered, *(name for name in names if name not in hosts)) if ordered else ()
 
 
-def of_this_machine(folder: Path) -> Https:
-    """The certificate kept in `folder`, made by its CA when there is none, or when its end is near."""
+def make(folder: Path) -> tuple[str, ...]:
+    """Keep cert.pem, key.pem and ca.pem in `folder`, made when there are none, or when their end is near. Returns the
+    names that the certificate holds for."""
     folder.mkdir(exist_ok=True, mode=0o700)
     now = datetime.now(UTC)
     if not _lasts(folder / "cert.pem", now) or not _lasts(folder / "ca.pem", now):
@@ -70,7 +70,7 @@ def of_this_machine(folder: Path) -> Https:
         leaf = _leaf(ca, ca_key, key.public_key(), now)
         write_whole(folder / "key.pem", _pem(key))
         write_whole(folder / "cert.pem", leaf.public_bytes(Encoding.PEM))
-    return Https(folder / "cert.pem", folder / "key.pem", folder / "ca.pem", HERE)
+    return HERE
 
 
 def _authority(folder: Path, now: datetime) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
