@@ -204,11 +204,26 @@ async def open_house(start: tuple[str, ...] = ROOMS) -> AsyncIterator[House]:
             sys.executable, "-m", "services.local.issuer", env=os.environ | common | {"SOMA_LISTEN": issuer}
         )
         doors.push_async_callback(end_process, desk)
+        await until_listening(issuer)
         doors.push_async_callback(end_rooms, house)
         await asyncio.gather(*(house.start(room) for room in start))
         yield house
         for channel in house.channels.values():
             await channel.close()
+
+
+async def until_listening(address: str) -> None:
+    """A room that starts before the issuer does not ask it again at once."""
+    host, _, port = address.partition(":")
+    async with asyncio.timeout(START_S):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(host, int(port))
+            except ConnectionRefusedError:
+                await asyncio.sleep(0.02)
+            else:
+                writer.close()
+                return
 
 
 async def end_rooms(house: House) -> None:
