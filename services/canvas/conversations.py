@@ -22,8 +22,8 @@ class Conversations:
     """A ConversationServiceStub."""
 
     async def check(self, caller: Caller, conversation: UUID, missing: NotFound) -> None:
-        """Raise `missing` unless the conversation is the caller's; Unavailable ROOM_UNAVAILABLE without the agent, TooLate
-        when it does not answer in time."""
+        """Raise `missing` unless the conversation is the caller's; without the agent Unavailable ROOM_UNAVAILABLE, or
+        TooLate when it stands still."""
         request = GetConversationRequest(name=conversation_name(conversation))
         metadata = passing(caller, trace=current.get().traceparent)
         try:
