@@ -21,8 +21,13 @@ up: .venv/.run
 down:
 	@test ! -x $(BIN)/soma || $(BIN)/soma down
 
+# The fast rungs, then two lanes side by side: most of those tests wait more than they work.
+PYTEST := $(BIN)/python -m pytest -rs
 test: .venv/.dev check browser
-	@$(BIN)/python -m pytest -rs tests/unit tests/contract tests/doors tests/rpc tests/fuzz tests/sdk tests/system tests/chaos tests/browser
+	@$(PYTEST) tests/unit tests/contract
+	@$(PYTEST) tests/system tests/chaos tests/browser >.venv/lane.log 2>&1 & lane=$$!; trap 'kill $$lane' INT TERM; \
+	$(PYTEST) tests/doors tests/rpc tests/fuzz tests/sdk; one=$$?; wait $$lane; other=$$?; cat .venv/lane.log; \
+	exit $$((one || other))
 
 bench: .venv/.dev
 	@$(BIN)/python -m tests.bench

@@ -157,7 +157,6 @@ def test_taking_over_from_the_agent_is_asked_first_and_stands(panes: Panes) -> N
     panes.done()
     panes.holds("mine now\n")
     panes.is_at(2)
-    panes.person.page.wait_for_timeout(1500)  # the open tabs are written down a moment after the last change
     panes.person.page.reload()
     panes.holds("mine now\n")
 

@@ -7,12 +7,21 @@ export const conversationIn = (hash: string): string | undefined => NAME.exec(ha
 
 export const hashOf = (conversation: string | undefined): string => `#/${conversation ?? ""}`;
 
+/** A reload goes to the address that the browser last heard of, which may be the one before a name was given. */
+const NAMED = "soma.named";
+
 export class Route {
   /** The name of the conversation that the address shows. Undefined: a new one. */
   readonly conversation = new Store(conversationIn(location.hash));
 
   constructor(signal: AbortSignal) {
-    addEventListener("hashchange", () => this.conversation.set(conversationIn(location.hash)), { signal });
+    const heard = (): void => {
+      sessionStorage.removeItem(NAMED);
+      this.conversation.set(conversationIn(location.hash));
+    };
+    addEventListener("hashchange", heard, { signal });
+    const named = sessionStorage.getItem(NAMED);
+    if (named && !this.conversation.get() && isReload()) this.name(named);
   }
 
   go(conversation: string | undefined): void {
@@ -21,7 +30,13 @@ export class Route {
 
   /** Gives the present address a name without a new entry in the history. */
   name(conversation: string): void {
+    sessionStorage.setItem(NAMED, conversation);
     history.replaceState(null, "", hashOf(conversation));
     this.conversation.set(conversation);
   }
+}
+
+function isReload(): boolean {
+  const [entry] = performance.getEntriesByType("navigation");
+  return entry instanceof PerformanceNavigationTiming && entry.type === "reload";
 }

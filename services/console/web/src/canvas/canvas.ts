@@ -39,6 +39,8 @@ interface CanvasDocument {
 
 const EMPTY: CanvasView = { panes: new Map(), arrangement: NOTHING_OPEN, loaded: false };
 const ARRANGE_MS = 600;
+/** Where a tab keeps what it had not told yet when its page was left. */
+const LEFT = "soma.arrangement";
 /** A pane lives only where the mesh has this room: without it the page has no panes, and says nothing of it. */
 const ABSENT = new Set(["CONVERSATION_UNKNOWN", "PATH_UNKNOWN"]);
 
@@ -53,6 +55,7 @@ export class Canvas {
   private base: Arrangement = NOTHING_OPEN;
   private etag = "";
   private unsaved = false;
+  private telling = false;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private following: AbortController | undefined;
   /** Panes that were heard of or made here: there, although what the mesh says may not know them yet. */
@@ -66,7 +69,7 @@ export class Canvas {
     closing: AbortSignal,
   ) {
     this.edits = new Edits(closing);
-    addEventListener("pagehide", () => void this.tellArrangement(), { signal: closing });
+    addEventListener("pagehide", () => this.part(), { signal: closing });
   }
 
   async open(conversation: string | undefined): Promise<void> {
@@ -207,7 +210,9 @@ export class Canvas {
     const current = (): boolean => this.view.get().conversation === conversation;
     try {
       const [panes, layout] = await Promise.all([this.allPanes(conversation), this.client.layout(conversation)]);
-      if (current()) this.learn({ panes: Object.fromEntries(panes.map((pane) => [idOf(pane.name), pane])), layout });
+      if (!current()) return;
+      this.learn({ panes: Object.fromEntries(panes.map((pane) => [idOf(pane.name), pane])), layout });
+      this.takeUp(conversation);
     } catch (error) {
       const refusal = asRefusal(error);
       if (!current()) return;
@@ -267,6 +272,24 @@ export class Canvas {
     this.view.change((view) => ({ ...view, arrangement }));
   }
 
+  /** The page is left: the mesh is told, and a reload need not wait for that. */
+  private part(): void {
+    const { conversation, arrangement } = this.view.get();
+    if (conversation && (this.unsaved || this.telling))
+      sessionStorage.setItem(LEFT, JSON.stringify({ conversation, arrangement }));
+    void this.tellArrangement();
+  }
+
+  /** Arranges the panes as they were when the page was left. */
+  private takeUp(conversation: string): void {
+    const left = JSON.parse(sessionStorage.getItem(LEFT) ?? "{}") as {
+      conversation?: string;
+      arrangement: Arrangement;
+    };
+    sessionStorage.removeItem(LEFT);
+    if (left.conversation === conversation) this.arrange(() => filtered(left.arrangement, this.isThere));
+  }
+
   private planArranging(): void {
     clearTimeout(this.timer);
     this.timer = setTimeout(() => void this.tellArrangement(), ARRANGE_MS);
@@ -283,6 +306,7 @@ export class Canvas {
     const current = (): boolean => this.view.get().conversation === conversation;
     const before = this.base;
     this.base = mine; // the stream may tell of it before the answer does
+    this.telling = true;
     try {
       const told = await this.client.arrange(conversation, { ...mine, panes: [...mine.panes], etag: this.etag });
       if (!current()) return;
@@ -296,6 +320,8 @@ export class Canvas {
       if (asRefusal(error).reason !== "ETAG_STALE") return this.failed(asRefusal(error));
       this.hearLayout(await this.client.layout(conversation));
       this.planArranging();
+    } finally {
+      this.telling = false;
     }
   };
 }
