@@ -199,11 +199,11 @@ def id_of(name: str) -> UUID:
 
 async def audited(house: House, resource: str) -> list[tuple[str, str]]:
     """Actions and outcomes of a resource, in order."""
-    sql = "SELECT action, body->>'outcome' AS outcome FROM soma.audit WHERE body->>'resource' = $1 ORDER BY id"
+    sql = "SELECT action, body->>'outcome' AS outcome FROM soma.audited WHERE body->>'resource' = $1 ORDER BY id"
     return [(row["action"], row["outcome"]) for row in await house.rows(sql, resource)]
 
 
 async def told(house: House, pane: str) -> list[str]:
     """The events of a pane, in order."""
-    sql = "SELECT type FROM soma.outbox WHERE body->>'pane' = $1 ORDER BY id"
+    sql = "SELECT type FROM soma.told WHERE body->>'pane' = $1 ORDER BY id"
     return [row["type"] for row in await house.rows(sql, pane)]

@@ -33,7 +33,8 @@ from soma.router.v1.router_service_pb2_grpc import RouterServiceStub
 from tests.stores import running_postgres, running_valkey
 
 TRUST_DOMAIN = "soma.local"
-ROOMS = ("agent", "router", "canvas")
+ROOMS = ("agent", "router", "canvas", "console")
+"""The workers are not among them: what rooms tell stays in the outbox, where tests can look at it."""
 START_S = 30.0
 
 
@@ -107,6 +108,10 @@ class House:
             self.channels[key] = grpc.aio.secure_channel(self.environment[room]["SOMA_LISTEN"], credentials, options)
         return self.channels[key]
 
+    def store(self, room: str) -> tuple[str, str]:
+        """Where a room's database is, and where its tenants' keys are."""
+        return self.environment[room]["SOMA_DATABASE_URL"], self.environment[room]["SOMA_KEYS_URL"]
+
     async def rows(self, sql: str, *values: object) -> list[Mapping[str, Any]]:
         """What the database's administrator sees."""
         conn = await asyncpg.connect(self.admin_url)
@@ -170,6 +175,7 @@ async def open_house(start: tuple[str, ...] = ROOMS) -> AsyncIterator[House]:
         )
         house = House(folder, authority, admin_url)
         await schema.migrate(admin_url, ROOMS)
+        await show_what_is_told(admin_url)
         for room in ROOMS:
             await schema.set_room_password(admin_url, room, "test")
         for tenant in ("acme", "globex"):
@@ -187,6 +193,7 @@ async def open_house(start: tuple[str, ...] = ROOMS) -> AsyncIterator[House]:
         for room in ROOMS:
             house.environment[room] = common | {
                 "SOMA_LISTEN": f"127.0.0.1:{free_port()}",
+                "SOMA_KEYS_URL": f"file://{folder / 'keys'}",
                 "SOMA_DATABASE_URL": f"postgresql://soma_{room}:test@{host}",
             }
         house.environment["agent"] |= {
@@ -210,6 +217,20 @@ async def open_house(start: tuple[str, ...] = ROOMS) -> AsyncIterator[House]:
         yield house
         for channel in house.channels.values():
             await channel.close()
+
+
+async def show_what_is_told(admin_url: str) -> None:
+    """Views of the outbox for tests: soma.told has the events, soma.audited those of the audit trail."""
+    conn = await asyncpg.connect(admin_url)
+    try:
+        await conn.execute(
+            "CREATE VIEW soma.told AS SELECT id, aggregatetype AS topic, type, payload::jsonb AS body, traceparent "
+            "FROM soma.outbox WHERE aggregatetype <> 'agent.audit'; "
+            "CREATE VIEW soma.audited AS SELECT id, type AS action, payload::jsonb AS body "
+            "FROM soma.outbox WHERE aggregatetype = 'agent.audit'"
+        )
+    finally:
+        await conn.close()
 
 
 async def until_listening(address: str) -> None:

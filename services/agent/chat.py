@@ -140,7 +140,7 @@ class Chat:
             running = turn_name(ids[0], other)
             message = "A question of this conversation is still being answered. Wait for it, or cancel it."
             raise Conflict("TURN_RUNNING", message, turn=running)
-        await events.append(tx, told.asked(ids, question))
+        await events.append(tx, told.asked(ids, question), text=question)
 
     def _check_open(self) -> None:
         if self.closing.is_set():

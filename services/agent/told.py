@@ -1,8 +1,7 @@
-"""What the room tells the event log: ids, sizes and hashes, never what people wrote. Pure."""
+"""What the room tells the event log: ids and sizes; what people wrote is sealed by `events.append`. Pure."""
 
 from __future__ import annotations
 
-import hashlib
 from uuid import UUID
 
 from services.agent.names import turn_name
@@ -35,6 +34,5 @@ def ended(ids: tuple[UUID, UUID], ended: Ended) -> MessageEvent:
 
 
 def measured(event: MessageEvent, text: str) -> MessageEvent:
-    raw = text.encode()
-    event.size_bytes, event.sha256 = len(raw), hashlib.sha256(raw).hexdigest()
+    event.size_bytes = len(text.encode())
     return event

@@ -199,7 +199,7 @@ class Agent:
             async with self.db.tenant(turn.caller, action=action) as tx:
                 tx.about(turn.name)
                 if await store.end_turn(tx, turn.ids, self.holder, ended, tx.clock.now()):
-                    await events.append(tx, told.ended(turn.ids, ended))
+                    await events.append(tx, told.ended(turn.ids, ended), text=ended.answer)
                 else:  # by another agent; or by us, when Postgres went away between the commit and its answer
                     tx.about_nothing()
                     turn.ours = await store.said(tx, turn.ids) == (False, list(ended.transcript.events))

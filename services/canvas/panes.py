@@ -39,7 +39,7 @@ class Panes:
             check_pane(await store.held(tx, conversation), len(request.pane.text.encode()), self.canvas.limits)
             await store.add(tx, ids, request.pane, revision, tx.clock.now())
             made = await now(tx, answer.keep(Pane(name=pane_name(ids))).name)
-            await events.append(tx, told.of_pane("created", made))
+            await events.append(tx, told.of_pane("created", made), text=made.text)
             return made
 
     async def get(self, caller: Caller, name: str) -> Pane:
@@ -73,7 +73,7 @@ class Panes:
             await check_etag(tx, ids, asked.etag, kept.pane)
             await self._put(tx, kept, masked(asked, kept.pane, paths), revision)
             made = await now(tx, answer.keep(Pane(name=asked.name)).name)
-            await events.append(tx, told.of_pane("updated", made))
+            await events.append(tx, told.of_pane("updated", made), text=made.text)
             return made
 
     async def delete(self, caller: Caller, request: wire.DeletePaneRequest) -> wire.DeletePaneResponse:

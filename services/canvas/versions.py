@@ -59,5 +59,5 @@ class Versions:
             new = Pane(title=old.title, language=old.language, text=old.text)
             await begin_version(tx, kept, new, revision, self.canvas.limits)
             made = await now(tx, answer.keep(Pane(name=pane_name(ids))).name)
-            await events.append(tx, told.of_pane("updated", made))
+            await events.append(tx, told.of_pane("updated", made), text=made.text)
             return made

@@ -33,7 +33,7 @@ class Writing:
             kind = await self._put(tx, ids, kept, request, revision)
             made = known(await store.pane(tx, ids), missing).pane
             if kind:
-                await events.append(tx, told.of_pane(kind, made, request.turn))
+                await events.append(tx, told.of_pane(kind, made, request.turn), text=made.text)
             else:
                 tx.about_nothing()
             return made

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from google.protobuf.message import Message
+
 from services.common.caller import Caller
 
 
@@ -17,6 +19,8 @@ class Call:
     workload: str
     traceparent: str
     person: Caller | None
+    request: Message | None = None
+    """What was asked, where it is one message."""
 
     @property
     def trace(self) -> str:

@@ -31,6 +31,10 @@ class RoomConfig(BaseSettings):
     """Where the issuer's keys are."""
     database_url: str
     """postgresql://room-role:password@host:port/database"""
+    keys_url: str
+    """Where tenants' keys are: file:///folder."""
+    log_url: str = ""
+    """kafka://host:port,… for the event log; empty: Postgres is the log."""
     cache_url: str = ""
     """redis://:password@host:port/0; empty for none."""
     otlp_url: str = ""

@@ -14,12 +14,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
+from google.protobuf.message import Message
 
-from services.common import audit
+from services.common import audit, outbox
 from services.common.call import Call, current
 from services.common.caller import Caller
 from services.common.clock import Clock
 from services.common.errors import Denied, Invalid, Unavailable
+from services.common.sealing import SubjectKey
+from services.common.subjects import Subjects
+from services.common.wrapping import tenant_keys
 
 Record = asyncpg.Record
 
@@ -31,11 +35,13 @@ STATEMENT_S = 10.0
 class Transaction:
     """Statements of one tenant, all or nothing. `about` names the resource that the audit row will speak of."""
 
-    __slots__ = ("_conn", "_note", "action", "call", "caller", "clock")
+    __slots__ = ("_conn", "_note", "_subjects", "_told", "action", "call", "caller", "clock")
 
-    def __init__(self, conn: Any, caller: Caller, action: str, call: Call, clock: Clock) -> None:
+    def __init__(self, conn: Any, caller: Caller, action: str, call: Call, clock: Clock, subjects: Subjects) -> None:
         self._conn, self.caller, self.action, self.call, self.clock = conn, caller, action, call, clock
+        self._subjects = subjects
         self._note: str | None = None
+        self._told: list[outbox.Row] = []
 
     def about(self, resource: str) -> None:
         """What the audit row is about. A write that commits without it fails."""
@@ -59,14 +65,39 @@ class Transaction:
     async def fetchval(self, statement: str, *values: object) -> Any:
         return await self._conn.fetchval(statement, *values)
 
+    async def pseudonym(self) -> str:
+        """What events call the caller: a room by its name, a person by their key's pseudonym."""
+        key = await self._key(self.caller.subject)
+        return key.pseudonym if key else self.caller.subject
+
+    async def seal(self, text: str, writer: str, place: str) -> str:
+        """What this person of the tenant wrote, to be read with their key alone. What rooms say is nobody's."""
+        key = await self._key(writer)
+        if key is None:
+            raise RuntimeError(f"{writer} is nobody whose text could be sealed")
+        return key.seal(text, place)
+
+    def tell(self, event: Message) -> None:
+        """Write the event down at commit. ValueError when it breaks its schema."""
+        self._told.append(outbox.row(event, self.call.traceparent))
+
+    async def audit(self, action: str, *, resource: str | None = None, reason: str | None = None) -> None:
+        """Tell the audit trail of something done, or refused for a reason, beside the transaction's own action."""
+        key = await self._key(self.caller.subject)
+        now = self.clock.now()
+        self.tell(audit.event(self.caller, key, action, self.call, now, resource=resource, reason=reason))
+
     async def settle(self) -> None:
-        """Write the audit row. Called at commit."""
-        if not self.action:
-            return
-        if self._note is None:
-            raise RuntimeError(f"{self.action} commits without saying what it is about: call tx.about(resource)")
-        event = audit.event(self.caller, self.action, self.call, self.clock.now(), resource=self._note)
-        await self.execute(*audit.row(event))
+        """Write down what was told, the transaction's own action last. Called at commit."""
+        if self.action:
+            if self._note is None:
+                raise RuntimeError(f"{self.action} commits without saying what it is about: call tx.about(resource)")
+            await self.audit(self.action, resource=self._note)
+        if self._told:
+            await self.execute(outbox.INSERT, *outbox.columns(self._told))
+
+    async def _key(self, subject: str) -> SubjectKey | None:
+        return await self._subjects.of(self._conn, self.caller.tenant, subject)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +106,7 @@ class Database:
 
     pool: asyncpg.Pool[Record]
     clock: Clock
+    subjects: Subjects
 
     @asynccontextmanager
     async def tenant(self, caller: Caller, *, action: str = "") -> AsyncIterator[Transaction]:
@@ -84,7 +116,6 @@ class Database:
         action = action or call.action
         async with self._begin(caller, action, call, readonly=not action) as tx:
             yield tx
-            await tx.settle()
 
     @asynccontextmanager
     async def upkeep(self, caller: Caller) -> AsyncIterator[Transaction]:
@@ -100,16 +131,28 @@ class Database:
 
     async def audit_refusal(self, call: Call, action: str, reason: str) -> None:
         """Write down that a person's call was refused, in a transaction of its own."""
-        event = audit.event(call.caller, action, call, self.clock.now(), reason=reason)
         async with self.upkeep(call.caller) as tx:
-            await tx.execute(*audit.row(event))
+            await tx.audit(action, reason=reason)
+
+    @asynccontextmanager
+    async def own(self, caller: Caller) -> AsyncIterator[Transaction]:
+        """A transaction of the room itself on control tables, in no tenant's name: for workers."""
+        with store_errors():
+            async with self.pool.acquire(timeout=ACQUIRE_S) as conn, conn.transaction():
+                tx = Transaction(conn, caller, "", current.get(), self.clock, self.subjects)
+                yield tx
+                await tx.settle()
 
     @asynccontextmanager
     async def _begin(self, caller: Caller, action: str, call: Call, *, readonly: bool) -> AsyncIterator[Transaction]:
         with store_errors():
             async with self.pool.acquire(timeout=ACQUIRE_S) as conn, conn.transaction(readonly=readonly):
                 await enter(conn, caller.tenant)
-                yield Transaction(conn, caller, action, call, self.clock)
+                if action:  # before any other lock, so that two of one new person wait for each other here
+                    await self.subjects.of(conn, caller.tenant, caller.subject)
+                tx = Transaction(conn, caller, action, call, self.clock, self.subjects)
+                yield tx
+                await tx.settle()
 
 
 async def enter(conn: Any, tenant: str) -> None:
@@ -147,11 +190,12 @@ class store_errors:  # noqa: N801 - reads as a phrase: with store_errors()
 
 
 @asynccontextmanager
-async def open_database(url: str, clock: Clock, *, connections: int = 16) -> AsyncIterator[Database]:
+async def open_database(url: str, keys_url: str, clock: Clock, *, connections: int = 16) -> AsyncIterator[Database]:
     """Connections of a room's own role. Opens when Postgres answers, within 30 seconds."""
+    subjects = Subjects(tenant_keys(keys_url))
     pool = await connect(url, connections)
     try:
-        yield Database(pool, clock)
+        yield Database(pool, clock, subjects)
     finally:
         try:
             await asyncio.wait_for(pool.close(), timeout=5)

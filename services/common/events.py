@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from services.common.clock import new_id, rfc3339
 from services.common.db import Transaction
-from services.common.schemas import to_json
-from soma.common.v1.topic_pb2 import topic
 from soma.events.v1alpha1.message_pb2 import MessageEvent
 from soma.events.v1alpha1.routing_pb2 import RoutingEvent
 
-INSERT = """
-INSERT INTO soma.outbox (id, tenant, topic, key, type, body, traceparent) VALUES ($1, $2, $3, $4, $5, $6, $7)
-"""
+Event: TypeAlias = MessageEvent | RoutingEvent
 
 
-async def append(tx: Transaction, event: MessageEvent | RoutingEvent) -> None:
-    """Stamp the event with id, time, tenant and subject, check it against its schema, and write it down for the topic
-    that its contract names."""
+async def append(tx: Transaction, event: Event, *, text: str = "", writer: str = "") -> None:
+    """Stamp the event with id, time, tenant and pseudonym, and write it down at commit for the topic that its contract
+    names. `text` is what the person `writer` wrote (absent: the caller): it goes along sealed with their key.
+
+    Raises ValueError, which fails the transaction, when the event is not what its schema promises.
+    """
     event.id, event.version, event.time = str(new_id()), 1, rfc3339(tx.clock.now())
-    event.tenant, event.subject = tx.caller.tenant, tx.caller.subject
-    key = f"{event.tenant}/{event.subject}"
-    told_on = event.DESCRIPTOR.GetOptions().Extensions[topic]
-    await tx.execute(INSERT, event.id, event.tenant, told_on, key, event.type, to_json(event), tx.call.traceparent)
+    event.tenant, event.subject = tx.caller.tenant, await tx.pseudonym()
+    if text and isinstance(event, MessageEvent):
+        event.text = await tx.seal(text, writer or tx.caller.subject, event.id)
+    tx.tell(event)

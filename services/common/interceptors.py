@@ -7,7 +7,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn, Protocol, TypeAlias
 
 import grpc
@@ -119,25 +119,29 @@ class Admission:
             raise
         call = self._call
         self._span = self._method.guard.sight.span(call.method, call.traceparent)
-        current.set(Call(call.method, call.action, call.workload, self._span.__enter__(), call.person))
+        current.set(replace(call, traceparent=self._span.__enter__()))
 
     async def __aexit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: object) -> None:
         self._span.__exit__(kind, fault, trace)
         await self._close(fault)
 
     async def _check(self, guard: Guard, rule: Rule) -> None:
-        self._call = await guard.identify(rule, self._context)
+        self._call = replace(await guard.identify(rule, self._context), request=message_of(self._request))
         if self._call.person:
             rule.check_roles(self._call.person)
         if self._request is MALFORMED:
             raise Invalid("REQUEST_MALFORMED", "The bytes are not the message that this method takes.")
-        if isinstance(self._request, Message):
-            validation.check(self._request)
+        if self._call.request is not None:
+            validation.check(self._call.request)
 
     async def _close(self, fault: BaseException | None) -> None:
         self._method.ended(code_of(fault), time.perf_counter() - self._began)
         if fault is not None:
             await self._method.guard.answer(fault, self._call, self._context)
+
+
+def message_of(request: object) -> Message | None:
+    return request if isinstance(request, Message) else None
 
 
 class GuardInterceptor(aio.ServerInterceptor):

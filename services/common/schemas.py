@@ -1,4 +1,5 @@
-"""The one door to JSON Schema: an event becomes JSON only if it is what its committed schema promises."""
+"""The one door to JSON Schema: an event becomes JSON only if it is what its committed schema promises. The JSON is
+canonical (RFC 8785), so that its bytes may be signed."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import json
 from functools import cache
 
 import jsonschema_rs
+import rfc8785
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
@@ -19,7 +21,7 @@ def to_json(event: Message) -> str:
         validator(event.DESCRIPTOR.full_name).validate(body)
     except jsonschema_rs.ValidationError as fault:
         raise ValueError(f"{event.DESCRIPTOR.full_name} breaks its schema: {fault.message}") from fault
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return rfc8785.dumps(body).decode()
 
 
 @cache

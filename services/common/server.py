@@ -76,7 +76,7 @@ async def open_ground(config: RoomConfig, room: str) -> AsyncIterator[Ground]:
         sight = doors.enter_context(open_telemetry(config, room))
         identity, db, verifier = await asyncio.gather(
             doors.enter_async_context(open_identity(config.spiffe_socket, config.trust_domain)),
-            doors.enter_async_context(open_database(config.database_url, clock)),
+            doors.enter_async_context(open_database(config.database_url, config.keys_url, clock)),
             doors.enter_async_context(open_verifier(config.issuer, config.audience, config.jwks_url, clock)),
         )
         yield Ground(identity, verifier, db, sight)

@@ -29,7 +29,13 @@ if TYPE_CHECKING:
 START_S, LOOK_S, CUT_LOGS_EVERY_S = 60.0, 0.1, 30.0
 GIVEN_UP_AFTER = 3
 """A part that ended this often before it was ever ready will not become so by waiting."""
-ENDING = (("agent",), ("edge",), ("canvas", "router"), ("issuer", "model"), ("valkey", "postgres"))
+ENDING = (
+    ("agent",),
+    ("edge",),
+    ("canvas", "router", "console"),
+    ("workers", "issuer", "model"),
+    ("valkey", "postgres"),
+)
 """The agent first, while its streams can still end in band through the edge; what must not be lost last."""
 PASSED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
 """What a part gets of the caller's environment, with the SOMA_ names that the mesh does not set itself."""

@@ -49,7 +49,7 @@ def parts_of(stack: Stack) -> tuple[Part, ...]:
     model = () if ALLOWS[stack.mode].scripted_model else (model_part(stack),)
     return (
         postgres_part(stack), valkey_part(stack), issuer_part(stack), *model, router_part(stack), canvas_part(stack),
-        agent_part(stack), edge_part(stack),
+        agent_part(stack), console_part(stack), workers_part(stack), edge_part(stack),
     )  # fmt: skip
 
 
@@ -111,6 +111,15 @@ def canvas_part(stack: Stack) -> Part:
     return room_part(stack, "canvas", "panes beside conversations", environment)
 
 
+def console_part(stack: Stack) -> Part:
+    return room_part(stack, "console", "the audit trail and its proofs", room_environment(stack, "console"))
+
+
+def workers_part(stack: Stack) -> Part:
+    environment = room_environment(stack, "workers") | {"SOMA_ARCHIVE_URL": f"file://{stack.home / 'archive'}"}
+    return room_part(stack, "workers", "what follows the event log", environment)
+
+
 def room_part(stack: Stack, room: str, says: str, environment: Mapping[str, str]) -> Part:
     port = stack.ports[room]
     return Part(
@@ -132,7 +141,7 @@ def edge_part(stack: Stack) -> Part:
         "--disable-hot-restart", "--log-level", "warning",
     )  # fmt: skip
     ready = Answers(stack.ports["edge_admin"], "/ready")
-    return Part("edge", "the way in", command, port, ready, after=(IDENTITIES, "agent", "canvas"), grace_s=5)
+    return Part("edge", "the way in", command, port, ready, after=(IDENTITIES, "agent", "canvas", "console"), grace_s=5)
 
 
 def room_environment(stack: Stack, room: str) -> dict[str, str]:
@@ -146,6 +155,7 @@ def room_environment(stack: Stack, room: str) -> dict[str, str]:
         "SOMA_ISSUER": stack.issuer,
         "SOMA_JWKS_URL": f"http://{stack.address('issuer')}/oidc/jwks",
         "SOMA_DATABASE_URL": postgres.url(stack.ports["postgres"], password, f"soma_{room}"),
+        "SOMA_KEYS_URL": stack.keys_url,
         "SOMA_CACHE_URL": valkey.url(stack.ports["valkey"], stack.passwords["valkey"]),
         "SOMA_TELEMETRY_DIR": str(stack.home / "telemetry"),
     }

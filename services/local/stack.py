@@ -28,14 +28,14 @@ TRUST_DOMAIN, NAMESPACE = "soma.local", "soma"
 EDGE_PORT, GRPC_PORT = 8080, 8443
 GRPC = "edge_grpc"
 """The name of the port at which the edge serves gRPC."""
-ROOMS = ("router", "agent", "canvas")
+ROOMS = ("router", "agent", "canvas", "console", "workers")
 PARTS = ("edge", "local", "supervisor", "postgres", "valkey", "issuer", "model", *ROOMS)
 """Names that no program from outside is given."""
 INNER = (
     "postgres", "valkey", "issuer", "model", *ROOMS, *(f"{room}_metrics" for room in ROOMS), "edge_admin", GRPC
 )  # fmt: skip
 SECRETS = ("postgres", "valkey", *(f"soma_{room}" for room in ROOMS))
-FOLDERS = ("run", "logs", "telemetry", "secrets", "authority", "issuer", "peers", "https")
+FOLDERS = ("run", "logs", "telemetry", "secrets", "keys", "archive", "authority", "issuer", "peers", "https")
 OURS = ("postgres", "postgres.half", "valkey", "passwords.json", "providers.toml", "sdk", *FOLDERS, "version")
 HELD = 3
 """The exit code of a second supervisor of one folder."""
@@ -108,6 +108,11 @@ class Stack:
     def peers(self) -> Path:
         """Bundles of other trust domains, a file each."""
         return self.home / "peers"
+
+    @property
+    def keys_url(self) -> str:
+        """Where tenants' keys are."""
+        return f"file://{self.home / 'keys' / 'tenants'}"
 
     def address(self, part: str) -> str:
         return f"127.0.0.1:{self.ports[part]}"

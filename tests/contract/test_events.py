@@ -116,7 +116,7 @@ def test_an_event_that_breaks_its_schema_does_not_become_json() -> None:
 @pytest.mark.asyncio(loop_scope="session")
 async def test_what_rooms_write_down_stands_under_its_contracts_topic(house: House) -> None:
     await belongings(house.person())
-    rows = await house.rows("SELECT topic, type, body::text AS body FROM soma.outbox")
+    rows = await house.rows("SELECT topic, type, body::text AS body FROM soma.told")
     assert {"agent.messages", "agent.routing"} <= {row["topic"] for row in rows}
     by_topic = {message.GetOptions().Extensions[topic]: message for message in EVENTS}
     for row in rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -14,6 +15,8 @@ from services.common.clock import SystemClock
 from services.common.db import Database, open_database
 from services.common.errors import Denied, Exists, Unavailable
 from services.common.once import once
+from services.common.subjects import Subjects
+from services.common.wrapping import FileTenantKeys
 from services.local.ports import free_port
 from soma.agent.v1.chat_event_pb2 import Accepted
 from soma.agent.v1.chat_service_pb2 import ChatRequest
@@ -26,8 +29,11 @@ ADA = Caller("acme", "ada", frozenset({"member"}), frozenset())
 GUS = Caller("globex", "gus", frozenset({"member"}), frozenset())
 
 
+NO_KEYS = Subjects(FileTenantKeys(Path("/nonexistent")))
+
+
 def database(house: House):  # type: ignore[no-untyped-def]
-    return open_database(house.environment["agent"]["SOMA_DATABASE_URL"], SystemClock(), connections=3)
+    return open_database(*house.store("agent"), SystemClock(), connections=3)
 
 
 def turn_asked() -> MessageEvent:
@@ -41,13 +47,14 @@ def turn_asked() -> MessageEvent:
         "INSERT INTO t_globex.requests (subject, request_id, body_hash) VALUES ('x', gen_random_uuid(), '')",
         "UPDATE t_globex.conversations SET title = 'mine'",
         "DELETE FROM t_globex.turns",
-        "INSERT INTO soma.outbox (id, tenant, topic, key, type, body) VALUES "
-        "(gen_random_uuid(), 'globex', 't', 'k', 'y', '{}')",
-        "INSERT INTO soma.audit (id, tenant, action, body) VALUES (gen_random_uuid(), 'globex', 'a', '{}')",
+        "INSERT INTO soma.outbox (id, tenant, aggregatetype, aggregateid, type, payload, slot) VALUES "
+        "(gen_random_uuid(), 'globex', 't', 'k', 'y', '{}', 0)",
+        "INSERT INTO soma.subjects (tenant, pseudonym, subject, wrapped) VALUES ('globex', 'p', 's', '')",
         "INSERT INTO soma.leases (tenant, resource, holder, expire_time) VALUES ('globex', 'r', 'h', now())",
-        "SELECT * FROM soma.audit",
-        "DELETE FROM soma.audit",
-        "UPDATE soma.outbox SET body = '{}'",
+        "SELECT * FROM soma.outbox",
+        "DELETE FROM soma.outbox",
+        "UPDATE soma.subjects SET subject = NULL",
+        "UPDATE soma.outbox SET payload = '{}'",
         "DROP TABLE turns",
         "CREATE TABLE mine (x int)",
     ],
@@ -77,8 +84,7 @@ async def test_outside_a_tenant_a_room_reads_no_tenant(house: House) -> None:
 
 
 async def test_cached_statements_read_the_right_tenant_however_they_take_turns(house: House) -> None:
-    url = house.environment["agent"]["SOMA_DATABASE_URL"]
-    async with open_database(url, SystemClock(), connections=2) as db:
+    async with open_database(*house.store("agent"), SystemClock(), connections=2) as db:
         marks = {caller.tenant: str(uuid.uuid4()) for caller in (ADA, GUS)}
         insert = "INSERT INTO requests (subject, request_id, body_hash) VALUES ('mark', $1, '')"
         for caller in (ADA, GUS):
@@ -100,8 +106,8 @@ async def test_a_step_that_fails_leaves_neither_state_nor_event_nor_audit_row(ho
                 await events.append(tx, event)
                 raise ZeroDivisionError
 
-    assert not await house.rows("SELECT 1 FROM soma.outbox WHERE body->>'conversation' = $1", event.conversation)
-    assert not await house.rows("SELECT 1 FROM soma.audit WHERE action = 'turn.tested'")
+    assert not await house.rows("SELECT 1 FROM soma.told WHERE body->>'conversation' = $1", event.conversation)
+    assert not await house.rows("SELECT 1 FROM soma.audited WHERE action = 'turn.tested'")
 
 
 async def test_a_write_that_does_not_say_what_it_is_about_does_not_commit(house: House) -> None:
@@ -111,7 +117,7 @@ async def test_a_write_that_does_not_say_what_it_is_about_does_not_commit(house:
             async with db.tenant(ADA, action="turn.tested") as tx:
                 await events.append(tx, event)
 
-    assert not await house.rows("SELECT 1 FROM soma.outbox WHERE body->>'conversation' = $1", event.conversation)
+    assert not await house.rows("SELECT 1 FROM soma.told WHERE body->>'conversation' = $1", event.conversation)
 
 
 async def test_a_read_cannot_write(house: House) -> None:
@@ -144,7 +150,7 @@ async def test_after_a_transaction_the_connection_is_nobody(house: House) -> Non
 async def test_a_database_that_is_away_is_said_in_words(house: House) -> None:
     pool = asyncpg.create_pool(f"postgresql://x:y@127.0.0.1:{free_port()}/soma", min_size=0, timeout=1)
     with pytest.raises(Unavailable) as away:
-        async with pool, Database(pool, SystemClock()).upkeep(ADA):
+        async with pool, Database(pool, SystemClock(), NO_KEYS).upkeep(ADA):
             pass
     assert away.value.reason == "STORE_UNAVAILABLE"
 

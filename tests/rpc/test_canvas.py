@@ -72,8 +72,8 @@ async def test_what_is_in_a_pane_is_in_no_event(house: House, person: Person) ->
     secret = f"secret{uuid.uuid4().hex}"
     await create(person, await conversation(person), secret, title=secret)
 
-    assert not await house.rows("SELECT id FROM soma.outbox WHERE body::text LIKE $1", f"%{secret}%")
-    assert not await house.rows("SELECT id FROM soma.audit WHERE body::text LIKE $1", f"%{secret}%")
+    assert not await house.rows("SELECT id FROM soma.told WHERE body::text LIKE $1", f"%{secret}%")
+    assert not await house.rows("SELECT id FROM soma.audited WHERE body::text LIKE $1", f"%{secret}%")
 
 
 async def test_panes_are_listed_newest_first_in_pages_with_their_texts(person: Person) -> None:
@@ -396,7 +396,7 @@ async def test_a_repeat_is_told_what_is_now_and_leaves_no_second_audit_row(house
     changed = await update(person, made.name, made.etag, text="two")
     repeated = await create(person, made.name.rpartition("/panes/")[0], "one", request_id=id)
 
-    audit = await house.rows("SELECT action FROM soma.audit WHERE body->>'resource' = $1 ORDER BY id", made.name)
+    audit = await house.rows("SELECT action FROM soma.audited WHERE body->>'resource' = $1 ORDER BY id", made.name)
     assert repeated == changed
     assert [row["action"] for row in audit] == ["pane.created", "pane.updated"]
 

@@ -181,7 +181,7 @@ async def test_a_refusal_for_want_of_room_is_audited_as_such(house: House, small
     with refused(StatusCode.FAILED_PRECONDITION, "CANVAS_FULL"):
         await turn.write("x" * 101)
 
-    sql = "SELECT body->>'reason' AS reason FROM soma.audit WHERE action = 'pane.written' ORDER BY id DESC LIMIT 1"
+    sql = "SELECT body->>'reason' AS reason FROM soma.audited WHERE action = 'pane.written' ORDER BY id DESC LIMIT 1"
     assert (await house.rows(sql))[0]["reason"] == "CANVAS_FULL"
 
 

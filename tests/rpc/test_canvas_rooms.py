@@ -192,8 +192,7 @@ async def test_a_watch_whose_room_was_killed_goes_on_at_another(house: House, pe
 async def others(house: House, cache_url: str, me: bytes) -> AsyncIterator[Others]:
     """A room's ears and mouth."""
     async with AsyncExitStack() as doors:
-        url = house.environment["canvas"]["SOMA_DATABASE_URL"]
-        db = await doors.enter_async_context(open_database(url, SystemClock(), connections=2))
+        db = await doors.enter_async_context(open_database(*house.store("canvas"), SystemClock(), connections=2))
         cache = await doors.enter_async_context(open_cache(cache_url))
         room = Others(db, cache, Bells(9), me)
         await doors.enter_async_context(alongside(room.listen(), name="listen"))

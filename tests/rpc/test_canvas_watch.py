@@ -370,8 +370,9 @@ async def test_no_more_may_watch_than_a_room_takes_and_who_hangs_up_makes_place(
 async def watcher(house: House, connections: int = 2, watches: int = 1, **fields: float) -> AsyncIterator[Watching]:
     """The room's own, with other times."""
     async with AsyncExitStack() as doors:
-        url = house.environment["canvas"]["SOMA_DATABASE_URL"]
-        db = await doors.enter_async_context(open_database(url, SystemClock(), connections=connections))
+        db = await doors.enter_async_context(
+            open_database(*house.store("canvas"), SystemClock(), connections=connections)
+        )
         agent = Conversations(ConversationServiceStub(house.channel("agent", "canvas")))
         yield Watching(Canvas(db, agent, Bells(watches), Limits()), **fields)
 

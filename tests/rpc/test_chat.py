@@ -41,10 +41,10 @@ async def test_a_turn_is_written_down_with_its_events_and_its_audit_rows(house: 
     turn = (await ask(person, "remember this"))[0].accepted.turn
 
     kept = await person.chat.GetTurn(wire.GetTurnRequest(name=turn), metadata=person.metadata)
-    told = await house.rows("SELECT type, body FROM soma.outbox WHERE body->>'turn' = $1 ORDER BY id", turn)
-    audit = await house.rows("SELECT action FROM soma.audit WHERE body->>'resource' = $1 ORDER BY id", turn)
+    told = await house.rows("SELECT type, body FROM soma.told WHERE body->>'turn' = $1 ORDER BY id", turn)
+    audit = await house.rows("SELECT action FROM soma.audited WHERE body->>'resource' = $1 ORDER BY id", turn)
     decided = f"decisions/{kept.decision.id}"
-    routing = await house.rows("SELECT action FROM soma.audit WHERE body->>'resource' = $1 ORDER BY id", decided)
+    routing = await house.rows("SELECT action FROM soma.audited WHERE body->>'resource' = $1 ORDER BY id", decided)
 
     assert (kept.state, kept.answer) == (Turn.STATE_DONE, "You said: remember this")
     assert [row["type"] for row in told] == ["turn.asked", "routing.decided", "routing.settled", "turn.answered"]
@@ -309,10 +309,8 @@ async def test_one_trace_goes_from_the_caller_through_every_event(house: House, 
     request = wire.ChatRequest(text="traced")
     events = [event async for event in person.chat.Chat(request, metadata=person.metadata + header)]
 
-    told = await house.rows(
-        "SELECT type, traceparent FROM soma.outbox WHERE body->>'turn' = $1", events[0].accepted.turn
-    )
-    audit = await house.rows("SELECT body FROM soma.audit WHERE body->>'resource' = $1", events[0].accepted.turn)
+    told = await house.rows("SELECT type, traceparent FROM soma.told WHERE body->>'turn' = $1", events[0].accepted.turn)
+    audit = await house.rows("SELECT body FROM soma.audited WHERE body->>'resource' = $1", events[0].accepted.turn)
 
     assert len(told) == 4
     assert {row["traceparent"].split("-")[1] for row in told} == {trace}
@@ -321,12 +319,12 @@ async def test_one_trace_goes_from_the_caller_through_every_event(house: House, 
 
 async def test_a_refused_question_is_audited(house: House, person: Person) -> None:
     marker = f"conversations/{uuid.uuid4()}"
-    before = await house.rows("SELECT count(*) FROM soma.audit WHERE body->>'outcome' = 'refused'")
+    before = await house.rows("SELECT count(*) FROM soma.audited WHERE body->>'outcome' = 'refused'")
 
     with refused(StatusCode.NOT_FOUND, "CONVERSATION_UNKNOWN"):
         await ask(person, "hello", conversation=marker)
 
-    after = await house.rows("SELECT count(*) FROM soma.audit WHERE body->>'outcome' = 'refused'")
+    after = await house.rows("SELECT count(*) FROM soma.audited WHERE body->>'outcome' = 'refused'")
     assert after[0]["count"] == before[0]["count"] + 1
 
 

@@ -56,7 +56,7 @@ DONE = store.Ended(
 
 @asynccontextmanager
 async def database(house: House) -> AsyncIterator[Database]:
-    async with open_database(house.environment["agent"]["SOMA_DATABASE_URL"], SystemClock(), connections=4) as db:
+    async with open_database(*house.store("agent"), SystemClock(), connections=4) as db:
         yield db
 
 
@@ -76,7 +76,7 @@ async def running_turn(db: Database) -> tuple[uuid.UUID, uuid.UUID]:
 
 
 async def audited(house: House, resource: str) -> list[str]:
-    rows = await house.rows("SELECT action FROM soma.audit WHERE body->>'resource' = $1 ORDER BY id", resource)
+    rows = await house.rows("SELECT action FROM soma.audited WHERE body->>'resource' = $1 ORDER BY id", resource)
     return [row["action"] for row in rows]
 
 
@@ -127,8 +127,10 @@ async def test_every_stream_ends_in_band_when_its_conversation_is_deleted_whatev
         last = [event for events in await asyncio.gather(*(one() for _ in range(12))) for event in events]
 
     assert set(kinds(last)) <= {"done", "error"}
-    told = "SELECT 1 FROM soma.outbox WHERE body->>'turn' = a.body->>'resource' AND type = a.action"
-    assert await house.rows(f"SELECT * FROM soma.audit a WHERE action = 'turn.answered' AND NOT EXISTS ({told})") == []
+    told = "SELECT 1 FROM soma.told WHERE body->>'turn' = a.body->>'resource' AND type = a.action"
+    assert (
+        await house.rows(f"SELECT * FROM soma.audited a WHERE action = 'turn.answered' AND NOT EXISTS ({told})") == []
+    )
 
 
 async def test_a_question_at_the_moment_of_an_end_waits_for_it_and_neither_breaks(house: House) -> None:

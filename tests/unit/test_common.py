@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from services.agent import told
-from services.common import audit, pages, spans
+from services.common import audit, outbox, pages, spans
 from services.common.access import rule_of
 from services.common.call import NOBODY
 from services.common.caller import Caller
@@ -25,6 +25,7 @@ from services.common.errors import (
     refusal_of,
 )
 from services.common.schemas import to_json
+from services.common.sealing import SubjectKey
 from soma.events.v1alpha1.message_pb2 import MessageEvent
 
 
@@ -141,7 +142,10 @@ def test_what_people_write_is_in_no_event() -> None:
 
 def test_an_audit_event_says_who_did_what_and_how_it_ended() -> None:
     caller = Caller("acme", "ada", frozenset({"member"}), frozenset())
-    event = audit.event(caller, "chat.asked", NOBODY, datetime.now(UTC), reason="TURN_RUNNING")
+    key = SubjectKey.new("acme")
+    event = audit.event(caller, key, "chat.asked", NOBODY, datetime.now(UTC), reason="TURN_RUNNING")
 
-    assert (event.tenant, event.subject, event.action, event.outcome) == ("acme", "ada", "chat.asked", "refused")
-    assert audit.row(event)[3] == "chat.asked"
+    assert (event.tenant, event.action, event.outcome) == ("acme", "chat.asked", "refused")
+    assert event.subject == key.pseudonym
+    assert key.open(event.person, event.id) == "ada"
+    assert outbox.row(event, "").key == f"acme/{key.pseudonym}"

@@ -70,6 +70,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ERROR_REASON_VERSION_UNKNOWN: 404. Example: a version that is too old to be kept."""
     ERROR_REASON_TASK_UNKNOWN: _ErrorReason.ValueType  # 35
     """ERROR_REASON_TASK_UNKNOWN: 404, also for another person's. Example: tasks/x."""
+    ERROR_REASON_EVENT_UNKNOWN: _ErrorReason.ValueType  # 36
+    """ERROR_REASON_EVENT_UNKNOWN: 404, also for another tenant's. Example: audit/events/7 in a trail of six."""
+    ERROR_REASON_TREE_SIZE_UNKNOWN: _ErrorReason.ValueType  # 37
+    """ERROR_REASON_TREE_SIZE_UNKNOWN: 404. Example: a proof to a size at which no head was signed."""
     ERROR_REASON_TURN_RUNNING: _ErrorReason.ValueType  # 40
     """ERROR_REASON_TURN_RUNNING: 409, the metadata name the turn. Example: a second question before the first is answered."""
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 41
@@ -152,6 +156,10 @@ ERROR_REASON_VERSION_UNKNOWN: ErrorReason.ValueType  # 34
 """ERROR_REASON_VERSION_UNKNOWN: 404. Example: a version that is too old to be kept."""
 ERROR_REASON_TASK_UNKNOWN: ErrorReason.ValueType  # 35
 """ERROR_REASON_TASK_UNKNOWN: 404, also for another person's. Example: tasks/x."""
+ERROR_REASON_EVENT_UNKNOWN: ErrorReason.ValueType  # 36
+"""ERROR_REASON_EVENT_UNKNOWN: 404, also for another tenant's. Example: audit/events/7 in a trail of six."""
+ERROR_REASON_TREE_SIZE_UNKNOWN: ErrorReason.ValueType  # 37
+"""ERROR_REASON_TREE_SIZE_UNKNOWN: 404. Example: a proof to a size at which no head was signed."""
 ERROR_REASON_TURN_RUNNING: ErrorReason.ValueType  # 40
 """ERROR_REASON_TURN_RUNNING: 409, the metadata name the turn. Example: a second question before the first is answered."""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 41

@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from soma.common.v1 import topic_pb2 as soma_dot_common_dot_v1_dot_topic__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n soma/events/v1alpha1/audit.proto\x12\x14soma.events.v1alpha1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1asoma/common/v1/topic.proto\"\xf3\x02\n\nAuditEvent\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x17\n\x06\x61\x63tion\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x18\n\x07version\x18\x03 \x01(\rB\x07\xbaH\x04*\x02\x08\x01\x12\x15\n\x04time\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x10\x14\x12-\n\x06tenant\x18\x05 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{1,39}$\x12\x18\n\x07subject\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x15\n\x08workload\x18\x07 \x01(\tH\x00\x88\x01\x01\x12\x15\n\x08resource\x18\x08 \x01(\tH\x01\x88\x01\x01\x12%\n\x07outcome\x18\t \x01(\tB\x14\xbaH\x11r\x0fR\x04\x64oneR\x07refused\x12\x13\n\x06reason\x18\n \x01(\tH\x02\x88\x01\x01\x12\x12\n\x05trace\x18\x0b \x01(\tH\x03\x88\x01\x01:\x0f\xd2\xda\x18\x0b\x61gent.auditB\x0b\n\t_workloadB\x0b\n\t_resourceB\t\n\x07_reasonB\x08\n\x06_traceb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n soma/events/v1alpha1/audit.proto\x12\x14soma.events.v1alpha1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1asoma/common/v1/topic.proto\"\xca\x03\n\nAuditEvent\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x17\n\x06\x61\x63tion\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x18\n\x07version\x18\x03 \x01(\rB\x07\xbaH\x04*\x02\x08\x01\x12\x15\n\x04time\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x10\x14\x12-\n\x06tenant\x18\x05 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{1,39}$\x12\x18\n\x07subject\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x15\n\x08workload\x18\x07 \x01(\tH\x00\x88\x01\x01\x12\x15\n\x08resource\x18\x08 \x01(\tH\x01\x88\x01\x01\x12%\n\x07outcome\x18\t \x01(\tB\x14\xbaH\x11r\x0fR\x04\x64oneR\x07refused\x12\x13\n\x06reason\x18\n \x01(\tH\x02\x88\x01\x01\x12\x12\n\x05trace\x18\x0b \x01(\tH\x03\x88\x01\x01\x12\x13\n\x06person\x18\x0c \x01(\tH\x04\x88\x01\x01\x12*\n\x06inputs\x18\r \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$H\x05\x88\x01\x01:\x0f\xd2\xda\x18\x0b\x61gent.auditB\x0b\n\t_workloadB\x0b\n\t_resourceB\t\n\x07_reasonB\x08\n\x06_traceB\t\n\x07_personB\t\n\x07_inputsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,8 +47,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUDITEVENT'].fields_by_name['subject']._serialized_options = b'\272H\004r\002\020\001'
   _globals['_AUDITEVENT'].fields_by_name['outcome']._loaded_options = None
   _globals['_AUDITEVENT'].fields_by_name['outcome']._serialized_options = b'\272H\021r\017R\004doneR\007refused'
+  _globals['_AUDITEVENT'].fields_by_name['inputs']._loaded_options = None
+  _globals['_AUDITEVENT'].fields_by_name['inputs']._serialized_options = b'\272H\022r\0202\016^[0-9a-f]{64}$'
   _globals['_AUDITEVENT']._loaded_options = None
   _globals['_AUDITEVENT']._serialized_options = b'\322\332\030\013agent.audit'
   _globals['_AUDITEVENT']._serialized_start=116
-  _globals['_AUDITEVENT']._serialized_end=487
+  _globals['_AUDITEVENT']._serialized_end=574
 # @@protoc_insertion_point(module_scope)

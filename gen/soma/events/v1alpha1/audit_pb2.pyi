@@ -33,6 +33,8 @@ class AuditEvent(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     TRACE_FIELD_NUMBER: _builtins.int
+    PERSON_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id is a UUIDv7, the same however often the event is delivered."""
     action: _builtins.str
@@ -44,7 +46,7 @@ class AuditEvent(_message.Message):
     tenant: _builtins.str
     """tenant is whose."""
     subject: _builtins.str
-    """subject is the person, or "system:" and a room."""
+    """subject is the person's pseudonym, or "system:" and a room."""
     workload: _builtins.str
     """workload is the SPIFFE ID that called; empty for the room's own work."""
     resource: _builtins.str
@@ -55,6 +57,10 @@ class AuditEvent(_message.Message):
     """reason is why it was refused."""
     trace: _builtins.str
     """trace is the W3C trace ID of the call."""
+    person: _builtins.str
+    """person is who the pseudonym stands for, sealed with their key; absent for a room."""
+    inputs: _builtins.str
+    """inputs is the HMAC-SHA-256 of the request in lower-case hex, keyed by the person's key; absent without a request."""
     def __init__(
         self,
         *,
@@ -69,11 +75,17 @@ class AuditEvent(_message.Message):
         outcome: _builtins.str = ...,
         reason: _builtins.str | None = ...,
         trace: _builtins.str | None = ...,
+        person: _builtins.str | None = ...,
+        inputs: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "_resource", b"_resource", "_trace", b"_trace", "_workload", b"_workload", "reason", b"reason", "resource", b"resource", "trace", b"trace", "workload", b"workload"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_inputs", b"_inputs", "_person", b"_person", "_reason", b"_reason", "_resource", b"_resource", "_trace", b"_trace", "_workload", b"_workload", "inputs", b"inputs", "person", b"person", "reason", b"reason", "resource", b"resource", "trace", b"trace", "workload", b"workload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "_resource", b"_resource", "_trace", b"_trace", "_workload", b"_workload", "action", b"action", "id", b"id", "outcome", b"outcome", "reason", b"reason", "resource", b"resource", "subject", b"subject", "tenant", b"tenant", "time", b"time", "trace", b"trace", "version", b"version", "workload", b"workload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_inputs", b"_inputs", "_person", b"_person", "_reason", b"_reason", "_resource", b"_resource", "_trace", b"_trace", "_workload", b"_workload", "action", b"action", "id", b"id", "inputs", b"inputs", "outcome", b"outcome", "person", b"person", "reason", b"reason", "resource", b"resource", "subject", b"subject", "tenant", b"tenant", "time", b"time", "trace", b"trace", "version", b"version", "workload", b"workload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__inputs: _TypeAlias = _typing.Literal["inputs"]  # noqa: Y015
+    _WhichOneofArgType__inputs: _TypeAlias = _typing.Literal["_inputs", b"_inputs"]  # noqa: Y015
+    _WhichOneofReturnType__person: _TypeAlias = _typing.Literal["person"]  # noqa: Y015
+    _WhichOneofArgType__person: _TypeAlias = _typing.Literal["_person", b"_person"]  # noqa: Y015
     _WhichOneofReturnType__reason: _TypeAlias = _typing.Literal["reason"]  # noqa: Y015
     _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
     _WhichOneofReturnType__resource: _TypeAlias = _typing.Literal["resource"]  # noqa: Y015
@@ -82,6 +94,10 @@ class AuditEvent(_message.Message):
     _WhichOneofArgType__trace: _TypeAlias = _typing.Literal["_trace", b"_trace"]  # noqa: Y015
     _WhichOneofReturnType__workload: _TypeAlias = _typing.Literal["workload"]  # noqa: Y015
     _WhichOneofArgType__workload: _TypeAlias = _typing.Literal["_workload", b"_workload"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__inputs) -> _WhichOneofReturnType__inputs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__person) -> _WhichOneofReturnType__person | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reason) -> _WhichOneofReturnType__reason | None: ...
     @_typing.overload

@@ -48,7 +48,7 @@ class DelegationEvent(_message.Message):
     tenant: _builtins.str
     """tenant is whose."""
     subject: _builtins.str
-    """subject is the person, or "system:" and a room."""
+    """subject is the person's pseudonym, or "system:" and a room."""
     task: _builtins.str
     """task is its resource name."""
     parent: _builtins.str

@@ -45,7 +45,7 @@ class MemoryEvent(_message.Message):
     tenant: _builtins.str
     """tenant is whose."""
     subject: _builtins.str
-    """subject is the person, or "system:" and a room."""
+    """subject is the person's pseudonym, or "system:" and a room."""
     memory: _builtins.str
     """memory is its resource name."""
     turn: _builtins.str

@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from soma.common.v1 import topic_pb2 as soma_dot_common_dot_v1_dot_topic__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"soma/events/v1alpha1/message.proto\x12\x14soma.events.v1alpha1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1asoma/common/v1/topic.proto\"\xf3\x04\n\x0cMessageEvent\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\xba\x01\n\x04type\x18\x02 \x01(\tB\xab\x01\xbaH\xa7\x01r\xa4\x01R\x14\x63onversation.createdR\x14\x63onversation.updatedR\x14\x63onversation.deletedR\nturn.askedR\rturn.answeredR\x0eturn.cancelledR\x0bturn.failedR\x0cpane.createdR\x0cpane.updatedR\x0cpane.deleted\x12\x18\n\x07version\x18\x03 \x01(\rB\x07\xbaH\x04*\x02\x08\x01\x12\x15\n\x04time\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x10\x14\x12-\n\x06tenant\x18\x05 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{1,39}$\x12\x18\n\x07subject\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x1d\n\x0c\x63onversation\x18\x07 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x11\n\x04turn\x18\x08 \x01(\tH\x00\x88\x01\x01\x12\x17\n\nsize_bytes\x18\t \x01(\rH\x01\x88\x01\x01\x12*\n\x06sha256\x18\n \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$H\x02\x88\x01\x01\x12\x13\n\x06reason\x18\x0b \x01(\tH\x03\x88\x01\x01\x12\x1a\n\rcost_microusd\x18\x0c \x01(\x03H\x04\x88\x01\x01\x12\x11\n\x04pane\x18\r \x01(\tH\x05\x88\x01\x01:\x12\xd2\xda\x18\x0e\x61gent.messagesB\x07\n\x05_turnB\r\n\x0b_size_bytesB\t\n\x07_sha256B\t\n\x07_reasonB\x10\n\x0e_cost_microusdB\x07\n\x05_paneb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"soma/events/v1alpha1/message.proto\x12\x14soma.events.v1alpha1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1asoma/common/v1/topic.proto\"\x85\x05\n\x0cMessageEvent\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\xba\x01\n\x04type\x18\x02 \x01(\tB\xab\x01\xbaH\xa7\x01r\xa4\x01R\x14\x63onversation.createdR\x14\x63onversation.updatedR\x14\x63onversation.deletedR\nturn.askedR\rturn.answeredR\x0eturn.cancelledR\x0bturn.failedR\x0cpane.createdR\x0cpane.updatedR\x0cpane.deleted\x12\x18\n\x07version\x18\x03 \x01(\rB\x07\xbaH\x04*\x02\x08\x01\x12\x15\n\x04time\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x10\x14\x12-\n\x06tenant\x18\x05 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{1,39}$\x12\x18\n\x07subject\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x1d\n\x0c\x63onversation\x18\x07 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x11\n\x04turn\x18\x08 \x01(\tH\x00\x88\x01\x01\x12\x17\n\nsize_bytes\x18\t \x01(\rH\x01\x88\x01\x01\x12>\n\x04text\x18\n \x01(\tB+\xbaH(r&2$^s1\\.p_[a-z2-7]{24}\\.[A-Za-z0-9_-]+$H\x02\x88\x01\x01\x12\x13\n\x06reason\x18\x0b \x01(\tH\x03\x88\x01\x01\x12\x1a\n\rcost_microusd\x18\x0c \x01(\x03H\x04\x88\x01\x01\x12\x11\n\x04pane\x18\r \x01(\tH\x05\x88\x01\x01:\x12\xd2\xda\x18\x0e\x61gent.messagesB\x07\n\x05_turnB\r\n\x0b_size_bytesB\x07\n\x05_textB\t\n\x07_reasonB\x10\n\x0e_cost_microusdB\x07\n\x05_paneb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,10 +47,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MESSAGEEVENT'].fields_by_name['subject']._serialized_options = b'\272H\004r\002\020\001'
   _globals['_MESSAGEEVENT'].fields_by_name['conversation']._loaded_options = None
   _globals['_MESSAGEEVENT'].fields_by_name['conversation']._serialized_options = b'\272H\004r\002\020\001'
-  _globals['_MESSAGEEVENT'].fields_by_name['sha256']._loaded_options = None
-  _globals['_MESSAGEEVENT'].fields_by_name['sha256']._serialized_options = b'\272H\022r\0202\016^[0-9a-f]{64}$'
+  _globals['_MESSAGEEVENT'].fields_by_name['text']._loaded_options = None
+  _globals['_MESSAGEEVENT'].fields_by_name['text']._serialized_options = b'\272H(r&2$^s1\\.p_[a-z2-7]{24}\\.[A-Za-z0-9_-]+$'
   _globals['_MESSAGEEVENT']._loaded_options = None
   _globals['_MESSAGEEVENT']._serialized_options = b'\322\332\030\016agent.messages'
   _globals['_MESSAGEEVENT']._serialized_start=118
-  _globals['_MESSAGEEVENT']._serialized_end=745
+  _globals['_MESSAGEEVENT']._serialized_end=763
 # @@protoc_insertion_point(module_scope)

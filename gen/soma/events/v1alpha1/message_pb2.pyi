@@ -18,8 +18,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class MessageEvent(_message.Message):
-    """MessageEvent is what happened to a conversation: topic agent.messages. It names ids, sizes and hashes; what people
-    wrote is not in it.
+    """MessageEvent is what happened to a conversation: topic agent.messages. What people wrote is in it sealed with the key
+    of who wrote it: when that is forgotten, so is the text, wherever the event has been written down.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -33,7 +33,7 @@ class MessageEvent(_message.Message):
     CONVERSATION_FIELD_NUMBER: _builtins.int
     TURN_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
-    SHA256_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     COST_MICROUSD_FIELD_NUMBER: _builtins.int
     PANE_FIELD_NUMBER: _builtins.int
@@ -48,15 +48,17 @@ class MessageEvent(_message.Message):
     tenant: _builtins.str
     """tenant is whose."""
     subject: _builtins.str
-    """subject is the person, or "system:" and a room."""
+    """subject is the person's pseudonym, or "system:" and a room."""
     conversation: _builtins.str
     """conversation is its resource name."""
     turn: _builtins.str
     """turn is its resource name; absent for events of the conversation alone."""
     size_bytes: _builtins.int
-    """size_bytes is the length of the text that the event is about."""
-    sha256: _builtins.str
-    """sha256 is that text's hash in lower-case hex."""
+    """size_bytes is the length of the text that the event is about, before it was sealed."""
+    text: _builtins.str
+    """text is what was asked, answered or put into a pane, sealed: "s1.", the writer's pseudonym, ".", and base64url of
+    nonce and AES-256-GCM ciphertext, bound to the tenant and this id. Absent where there is none.
+    """
     reason: _builtins.str
     """reason is why a turn failed."""
     cost_microusd: _builtins.int
@@ -75,14 +77,14 @@ class MessageEvent(_message.Message):
         conversation: _builtins.str = ...,
         turn: _builtins.str | None = ...,
         size_bytes: _builtins.int | None = ...,
-        sha256: _builtins.str | None = ...,
+        text: _builtins.str | None = ...,
         reason: _builtins.str | None = ...,
         cost_microusd: _builtins.int | None = ...,
         pane: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_microusd", b"_cost_microusd", "_pane", b"_pane", "_reason", b"_reason", "_sha256", b"_sha256", "_size_bytes", b"_size_bytes", "_turn", b"_turn", "cost_microusd", b"cost_microusd", "pane", b"pane", "reason", b"reason", "sha256", b"sha256", "size_bytes", b"size_bytes", "turn", b"turn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_microusd", b"_cost_microusd", "_pane", b"_pane", "_reason", b"_reason", "_size_bytes", b"_size_bytes", "_text", b"_text", "_turn", b"_turn", "cost_microusd", b"cost_microusd", "pane", b"pane", "reason", b"reason", "size_bytes", b"size_bytes", "text", b"text", "turn", b"turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_microusd", b"_cost_microusd", "_pane", b"_pane", "_reason", b"_reason", "_sha256", b"_sha256", "_size_bytes", b"_size_bytes", "_turn", b"_turn", "conversation", b"conversation", "cost_microusd", b"cost_microusd", "id", b"id", "pane", b"pane", "reason", b"reason", "sha256", b"sha256", "size_bytes", b"size_bytes", "subject", b"subject", "tenant", b"tenant", "time", b"time", "turn", b"turn", "type", b"type", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_microusd", b"_cost_microusd", "_pane", b"_pane", "_reason", b"_reason", "_size_bytes", b"_size_bytes", "_text", b"_text", "_turn", b"_turn", "conversation", b"conversation", "cost_microusd", b"cost_microusd", "id", b"id", "pane", b"pane", "reason", b"reason", "size_bytes", b"size_bytes", "subject", b"subject", "tenant", b"tenant", "text", b"text", "time", b"time", "turn", b"turn", "type", b"type", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_microusd: _TypeAlias = _typing.Literal["cost_microusd"]  # noqa: Y015
     _WhichOneofArgType__cost_microusd: _TypeAlias = _typing.Literal["_cost_microusd", b"_cost_microusd"]  # noqa: Y015
@@ -90,10 +92,10 @@ class MessageEvent(_message.Message):
     _WhichOneofArgType__pane: _TypeAlias = _typing.Literal["_pane", b"_pane"]  # noqa: Y015
     _WhichOneofReturnType__reason: _TypeAlias = _typing.Literal["reason"]  # noqa: Y015
     _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
-    _WhichOneofReturnType__sha256: _TypeAlias = _typing.Literal["sha256"]  # noqa: Y015
-    _WhichOneofArgType__sha256: _TypeAlias = _typing.Literal["_sha256", b"_sha256"]  # noqa: Y015
     _WhichOneofReturnType__size_bytes: _TypeAlias = _typing.Literal["size_bytes"]  # noqa: Y015
     _WhichOneofArgType__size_bytes: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__text: _TypeAlias = _typing.Literal["text"]  # noqa: Y015
+    _WhichOneofArgType__text: _TypeAlias = _typing.Literal["_text", b"_text"]  # noqa: Y015
     _WhichOneofReturnType__turn: _TypeAlias = _typing.Literal["turn"]  # noqa: Y015
     _WhichOneofArgType__turn: _TypeAlias = _typing.Literal["_turn", b"_turn"]  # noqa: Y015
     @_typing.overload
@@ -103,9 +105,9 @@ class MessageEvent(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reason) -> _WhichOneofReturnType__reason | None: ...
     @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__sha256) -> _WhichOneofReturnType__sha256 | None: ...
-    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__size_bytes) -> _WhichOneofReturnType__size_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__text) -> _WhichOneofReturnType__text | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__turn) -> _WhichOneofReturnType__turn | None: ...
 

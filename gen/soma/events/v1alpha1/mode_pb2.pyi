@@ -42,7 +42,7 @@ class ModeEvent(_message.Message):
     tenant: _builtins.str
     """tenant is whose."""
     subject: _builtins.str
-    """subject is the person, or "system:" and a room."""
+    """subject is the person's pseudonym, or "system:" and a room."""
     old: _builtins.str
     """old is the mode or the link before; absent for the first."""
     new: _builtins.str
@@ -101,7 +101,7 @@ class EnterpriseModeEvent(_message.Message):
     tenant: _builtins.str
     """tenant is whose."""
     subject: _builtins.str
-    """subject is the person, or "system:" and a room."""
+    """subject is the person's pseudonym, or "system:" and a room."""
     why: _builtins.str
     """why is one sentence for a person."""
     def __init__(

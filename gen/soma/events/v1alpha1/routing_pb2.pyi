@@ -52,7 +52,7 @@ class RoutingEvent(_message.Message):
     tenant: _builtins.str
     """tenant is whose."""
     subject: _builtins.str
-    """subject is the person who asked."""
+    """subject is the pseudonym of the person who asked, or "system:" and a room."""
     decision: _builtins.str
     """decision is its UUID: the same in both events."""
     turn: _builtins.str

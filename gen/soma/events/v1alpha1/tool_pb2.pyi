@@ -48,7 +48,7 @@ class ToolEvent(_message.Message):
     tenant: _builtins.str
     """tenant is whose."""
     subject: _builtins.str
-    """subject is the person, or "system:" and a room."""
+    """subject is the person's pseudonym, or "system:" and a room."""
     call: _builtins.str
     """call is the call's UUID: the same in all its events."""
     tool: _builtins.str

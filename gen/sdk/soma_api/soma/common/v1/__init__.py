@@ -131,6 +131,16 @@ class ErrorReason(betterproto.Enum):
     ERROR_REASON_TASK_UNKNOWN: 404, also for another person's. Example: tasks/x.
     """
 
+    EVENT_UNKNOWN = 36
+    """
+    ERROR_REASON_EVENT_UNKNOWN: 404, also for another tenant's. Example: audit/events/7 in a trail of six.
+    """
+
+    TREE_SIZE_UNKNOWN = 37
+    """
+    ERROR_REASON_TREE_SIZE_UNKNOWN: 404. Example: a proof to a size at which no head was signed.
+    """
+
     TURN_RUNNING = 40
     """
     ERROR_REASON_TURN_RUNNING: 409, the metadata name the turn. Example: a second question before the first is answered.

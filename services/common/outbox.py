@@ -1,0 +1,59 @@
+"""What waits for the relay: rows as events make them, written by one statement a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from zlib import crc32
+
+from google.protobuf.message import Message
+
+from services.common.schemas import to_json
+from soma.common.v1.topic_pb2 import topic
+
+SLOTS = 16
+LONGEST_EVENT = 3 * 1024 * 1024
+"""Bytes. What a transaction tells in one event is bounded; brokers are set up for a little more."""
+
+INSERT = """
+INSERT INTO soma.outbox (id, tenant, aggregatetype, aggregateid, type, payload, slot, traceparent)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::json[], $7::int2[], $8::text[])
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One event, ready to be written."""
+
+    id: str
+    tenant: str
+    topic: str
+    key: str
+    type: str
+    payload: str
+    traceparent: str
+
+
+def row(event: Any, traceparent: str) -> Row:
+    """The event checked against its schema: flat and canonical JSON (RFC 8785). ValueError when it breaks it."""
+    message: Message = event
+    payload = to_json(message)
+    if len(payload) > LONGEST_EVENT:
+        raise ValueError(f"{message.DESCRIPTOR.full_name} takes {len(payload)} bytes; {LONGEST_EVENT} is the most")
+    kind = event.action if "action" in message.DESCRIPTOR.fields_by_name else event.type
+    told_on = message.DESCRIPTOR.GetOptions().Extensions[topic]
+    return Row(event.id, event.tenant, told_on, f"{event.tenant}/{event.subject}", kind, payload, traceparent)
+
+
+def slot(key: str) -> int:
+    """0 to 15, the same in all places and for good: partitions and shards are this modulo their number."""
+    return crc32(key.encode()) % SLOTS
+
+
+def columns(rows: Sequence[Row]) -> tuple[list[Any], ...]:
+    """INSERT's values, in order of writing."""
+    return (
+        [r.id for r in rows], [r.tenant for r in rows], [r.topic for r in rows], [r.key for r in rows],
+        [r.type for r in rows], [r.payload for r in rows], [slot(r.key) for r in rows], [r.traceparent for r in rows],
+    )  # fmt: skip

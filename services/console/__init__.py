@@ -1,0 +1,1 @@
+"""What people who answer for a mesh see and prove of it."""
