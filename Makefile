@@ -37,7 +37,7 @@ check: .venv/.dev
 	@$(BIN)/mypy services proto sdk tests
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/buf lint && $(BIN)/buf format --diff --exit-code
-	@$(MAKE) --no-print-directory breaking
+	@$(MAKE) --no-print-directory breaking evolution
 	@$(BIN)/python proto/generate.py --check
 	@$(MAKE) --no-print-directory ui-check
 
@@ -48,6 +48,14 @@ breaking:
 	if [ -z "$$ref" ]; then echo "skipped: whether clients of v1 still build (no git history here)"; exit 0; fi; \
 	old=$$(mktemp -d) && trap 'rm -rf "$$old"' EXIT && git archive "$$ref" proto buf.yaml | tar -x -C "$$old" && \
 	$(BIN)/buf breaking --against "$$old"
+
+# Events stay: what reads them must read those that are written already. Held against the same.
+.PHONY: evolution
+evolution:
+	@for ref in main origin/main HEAD ""; do git rev-parse -q --verify "$$ref:gen/schemas" >/dev/null 2>&1 && break; done; \
+	if [ -z "$$ref" ]; then echo "skipped: whether events that are written can still be read (no git history here)"; exit 0; fi; \
+	old=$$(mktemp -d) && trap 'rm -rf "$$old"' EXIT && git archive "$$ref" gen/schemas | tar -x -C "$$old" && \
+	$(BIN)/python proto/evolution.py "$$old/gen/schemas" gen/schemas
 
 gen: .venv/.dev
 	@$(BIN)/python proto/generate.py

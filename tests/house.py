@@ -29,6 +29,7 @@ from soma.agent.v1.chat_service_pb2_grpc import ChatServiceStub
 from soma.agent.v1.conversation_service_pb2_grpc import ConversationServiceStub
 from soma.agent.v1.health_service_pb2_grpc import HealthServiceStub
 from soma.canvas.v1.canvas_service_pb2_grpc import CanvasServiceStub
+from soma.console.v1.audit_service_pb2_grpc import AuditServiceStub
 from soma.router.v1.router_service_pb2_grpc import RouterServiceStub
 from tests.stores import running_postgres, running_valkey
 
@@ -50,6 +51,7 @@ class Person:
     conversations: ConversationServiceStub
     router: RouterServiceStub
     canvas: CanvasServiceStub
+    audit: AuditServiceStub
 
 
 @dataclass
@@ -88,6 +90,7 @@ class House:
             ConversationServiceStub(agent),
             RouterServiceStub(router),
             CanvasServiceStub(self.channel("canvas")),
+            AuditServiceStub(self.channel("console")),
         )
 
     def health(self) -> HealthServiceStub:
@@ -220,14 +223,17 @@ async def open_house(start: tuple[str, ...] = ROOMS) -> AsyncIterator[House]:
 
 
 async def show_what_is_told(admin_url: str) -> None:
-    """Views of the outbox for tests: soma.told has the events, soma.audited those of the audit trail."""
+    """Views for tests, of what waits in the outbox and what tests/sealing.py has moved into the log: soma.told has the
+    events, soma.audited those of the audit trail."""
     conn = await asyncpg.connect(admin_url)
     try:
         await conn.execute(
-            "CREATE VIEW soma.told AS SELECT id, aggregatetype AS topic, type, payload::jsonb AS body, traceparent "
-            "FROM soma.outbox WHERE aggregatetype <> 'agent.audit'; "
+            "CREATE VIEW soma.every AS SELECT id, aggregatetype AS topic, type, payload, traceparent FROM soma.outbox "
+            "UNION ALL SELECT id, topic, type, payload, traceparent FROM soma.log; "
+            "CREATE VIEW soma.told AS SELECT id, topic, type, payload::jsonb AS body, traceparent "
+            "FROM soma.every WHERE topic <> 'agent.audit'; "
             "CREATE VIEW soma.audited AS SELECT id, type AS action, payload::jsonb AS body "
-            "FROM soma.outbox WHERE aggregatetype = 'agent.audit'"
+            "FROM soma.every WHERE topic = 'agent.audit'"
         )
     finally:
         await conn.close()

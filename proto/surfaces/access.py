@@ -18,6 +18,7 @@ ANY, NOBODY, OTHER = "*", "none", "other"
 STRANGER = "stranger"
 """A workload of the trust domain that no method names."""
 FOREIGN = ("another person's", "another tenant's", "nobody's")
+"""From the nearest to the farthest."""
 
 
 class Row(NamedTuple):
@@ -70,7 +71,10 @@ def answers(
 def in_the_room(method: Method, known: Mapping[str, Reason]) -> Iterator[tuple[str, str]]:
     yield "own", "OK"
     if unknown := not_found(method, known):
-        yield from ((resource, unknown) for resource in FOREIGN)
+        nearest = next((n for n, whose in enumerate(FOREIGN) if f"also for {whose}" in known[unknown].means), None)
+        if nearest is not None:
+            yield from ((resource, "OK") for resource in FOREIGN[:nearest])
+            yield from ((resource, unknown) for resource in FOREIGN[nearest:])
     yield "tenant not served", "TENANT_UNKNOWN"
 
 

@@ -11,6 +11,7 @@ from betterproto import ServiceStub
 
 from soma_api.soma.agent.v1 import ChatRequest
 from soma_sdk.answer import Answer, whole
+from soma_sdk.audit import Audit
 from soma_sdk.calls import Calls
 from soma_sdk.canvas import Canvas
 from soma_sdk.lines import Lines
@@ -27,6 +28,7 @@ class Soma:
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
         self.canvas = Canvas(calls)
+        self.audit = Audit(calls)
 
     @classmethod
     @asynccontextmanager

@@ -39,8 +39,9 @@ class Conversations:
                 return await self._now(tx, answer.known.name)
             conversation = new_id()
             tx.about(conversation_name(conversation))
-            await store.add_conversation(tx, conversation, request.conversation.title, tx.clock.now())
-            await events.append(tx, told.of_conversation("created", conversation))
+            title = request.conversation.title
+            await store.add_conversation(tx, conversation, title, tx.clock.now())
+            await events.append(tx, told.titled("created", conversation, title), text=title)
             return await self._now(tx, answer.keep(Conversation(name=conversation_name(conversation))).name)
 
     async def get(self, caller: Caller, name: str) -> Conversation:
@@ -72,7 +73,7 @@ class Conversations:
                 raise no_conversation(asked.name)
             check_etag(asked.etag, str(found[1]))
             await store.retitle(tx, conversation, asked.title, tx.clock.now())
-            await events.append(tx, told.of_conversation("updated", conversation))
+            await events.append(tx, told.titled("updated", conversation, asked.title), text=asked.title)
             return await self._now(tx, answer.keep(Conversation(name=asked.name)).name)
 
     async def delete(self, caller: Caller, request: wire.DeleteConversationRequest) -> wire.DeleteConversationResponse:

@@ -53,7 +53,8 @@ class Orphans:
             log().error("orphaned turn not ended", turn=turn, exc_info=fault)
 
     async def end(self, tenant: str, ids: tuple[UUID, UUID]) -> None:
-        """End one turn as the room itself. Its text is what Postgres kept and what Valkey has beyond it."""
+        """End one turn as the room itself. Its text is what Postgres kept and what Valkey has beyond it. The event
+        is one of its person's; the audit trail says who ended it."""
         caller = Caller.system("agent", tenant)
         async with self.db.tenant(caller, action="turn.interrupted") as tx:
             row = await store.take_orphan(tx, ids)
@@ -64,7 +65,7 @@ class Orphans:
             said = await recall(self.cache, key_of(tenant, ids[1]), Transcript.FromString(row["events"]).events)
             ended = interrupted(row, said)
             await store.end_turn(tx, ids, "", ended, tx.clock.now())
-            await events.append(tx, told.ended(ids, ended))
+            await events.append(tx, told.ended(ids, ended), text=ended.answer, person=row["subject"])
         await Feed(self.cache, key_of(tenant, ids[1]), published=len(said)).publish(ended.transcript.events[-1:])
         log().warning("turn interrupted", turn=turn_name(*ids))
 

@@ -13,8 +13,13 @@ TURN_ENDED = {"done": "turn.answered", "failed": "turn.failed", "cancelled": "tu
 
 
 def of_conversation(kind: str, conversation: UUID) -> MessageEvent:
-    """conversation.created, .updated or .deleted."""
+    """conversation.created or .deleted, with no text of its own: a title that a question gives is in the question."""
     return MessageEvent(type=f"conversation.{kind}", conversation=conversation_name(conversation))
+
+
+def titled(kind: str, conversation: UUID, title: str) -> MessageEvent:
+    """conversation.created or .updated, by whoever wrote the title."""
+    return measured(of_conversation(kind, conversation), title)
 
 
 def asked(ids: tuple[UUID, UUID], question: str) -> MessageEvent:

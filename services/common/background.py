@@ -24,6 +24,19 @@ async def alongside(work: Coroutine[Any, Any, None], *, name: str) -> AsyncItera
         task.result()
 
 
+async def finished(work: Coroutine[Any, Any, None], grace_s: float) -> None:
+    """Do the work. Who is cancelled meanwhile waits so long for it to be done."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=grace_s)
+        task.cancel()
+        await asyncio.wait([task])
+        raise
+    task.result()
+
+
 def _report(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (fault := task.exception()):
         structlog.get_logger().error("background work failed", work=task.get_name(), exc_info=fault)

@@ -31,8 +31,8 @@ class RoomConfig(BaseSettings):
     """Where the issuer's keys are."""
     database_url: str
     """postgresql://room-role:password@host:port/database"""
-    keys_url: str
-    """Where tenants' keys are: file:///folder."""
+    keys_url: str = Field(pattern=r"^(file:///|vault\+https?://).")
+    """Where tenants' keys are: file:///folder, or vault+https://host:port/mount (`vault`)."""
     log_url: str = ""
     """kafka://host:port,… for the event log; empty: Postgres is the log."""
     cache_url: str = ""

@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
 from google.protobuf.message import Message
 
 from services.common import audit, outbox
+from services.common.background import alongside
 from services.common.call import Call, current
 from services.common.caller import Caller
 from services.common.clock import Clock
 from services.common.errors import Denied, Invalid, Unavailable
-from services.common.sealing import SubjectKey
+from services.common.sealing import SubjectKey, sealer_of
 from services.common.subjects import Subjects
-from services.common.wrapping import tenant_keys
+from services.common.telemetry import log
+from services.common.wrapping import KeyAway, open_tenant_keys
 
 Record = asyncpg.Record
 
@@ -35,11 +37,12 @@ STATEMENT_S = 10.0
 class Transaction:
     """Statements of one tenant, all or nothing. `about` names the resource that the audit row will speak of."""
 
-    __slots__ = ("_conn", "_note", "_subjects", "_told", "action", "call", "caller", "clock")
+    __slots__ = ("_conn", "_keys", "_note", "_subjects", "_told", "action", "call", "caller", "clock")
 
     def __init__(self, conn: Any, caller: Caller, action: str, call: Call, clock: Clock, subjects: Subjects) -> None:
         self._conn, self.caller, self.action, self.call, self.clock = conn, caller, action, call, clock
         self._subjects = subjects
+        self._keys: dict[str, SubjectKey | None] = {}
         self._note: str | None = None
         self._told: list[outbox.Row] = []
 
@@ -65,10 +68,16 @@ class Transaction:
     async def fetchval(self, statement: str, *values: object) -> Any:
         return await self._conn.fetchval(statement, *values)
 
-    async def pseudonym(self) -> str:
-        """What events call the caller: a room by its name, a person by their key's pseudonym."""
-        key = await self._key(self.caller.subject)
-        return key.pseudonym if key else self.caller.subject
+    async def pseudonym(self, person: str = "") -> str:
+        """What events call a person of the tenant, by default the caller: by their key's pseudonym. Rooms by name."""
+        subject = person or self.caller.subject
+        key = await self._key(subject)
+        return key.pseudonym if key else subject
+
+    async def known_as(self, person: str) -> str | None:
+        """The same for one who may have no key: None. For reads."""
+        key = await self._subjects.find(self._conn, self.caller.tenant, person)
+        return key.pseudonym if key else None
 
     async def seal(self, text: str, writer: str, place: str) -> str:
         """What this person of the tenant wrote, to be read with their key alone. What rooms say is nobody's."""
@@ -76,6 +85,13 @@ class Transaction:
         if key is None:
             raise RuntimeError(f"{writer} is nobody whose text could be sealed")
         return key.seal(text, place)
+
+    async def open(self, sealed: str, place: str, tenant: str = "") -> str | None:
+        """What a person of the tenant, by default the caller's, wrote at `place`: for those whom Postgres lets have
+        their keys (003_subjects.sql). None when the person was forgotten. Raises sealing.Unreadable."""
+        tenant = tenant or self.caller.tenant
+        key = await self._subjects.by_pseudonym(self._conn, tenant, sealer_of(sealed))
+        return key.open(sealed, place) if key else None
 
     def tell(self, event: Message) -> None:
         """Write the event down at commit. ValueError when it breaks its schema."""
@@ -87,17 +103,56 @@ class Transaction:
         now = self.clock.now()
         self.tell(audit.event(self.caller, key, action, self.call, now, resource=resource, reason=reason))
 
-    async def settle(self) -> None:
-        """Write down what was told, the transaction's own action last. Called at commit."""
+    async def settle(self) -> bool:
+        """Write down what was told, the transaction's own action last. Called at commit. Whether there was any."""
         if self.action:
             if self._note is None:
                 raise RuntimeError(f"{self.action} commits without saying what it is about: call tx.about(resource)")
             await self.audit(self.action, resource=self._note)
         if self._told:
             await self.execute(outbox.INSERT, *outbox.columns(self._told))
+        return bool(self._told)
 
     async def _key(self, subject: str) -> SubjectKey | None:
-        return await self._subjects.of(self._conn, self.caller.tenant, subject)
+        """Asked for once: what is made here must not be found here, since it counts from the commit on."""
+        if subject not in self._keys:
+            self._keys[subject] = await self._subjects.of(self._conn, self.caller.tenant, subject)
+        return self._keys[subject]
+
+
+class Bell:
+    """Tells the relay that something is in the outbox, at most once in `PAUSE_S`: commits that NOTIFY wait for each
+    other. What goes wrong here delays an event by a second, no more: the relay looks for itself too."""
+
+    PAUSE_S = 0.01
+    AGAIN_S = 1.0
+    RING = "NOTIFY soma_outbox"
+
+    __slots__ = ("_rung",)
+
+    def __init__(self) -> None:
+        self._rung = asyncio.Event()
+
+    def ring(self) -> None:
+        self._rung.set()
+
+    async def tell(self, url: str) -> None:
+        """Until cancelled, over a connection of its own that is made when it is first needed."""
+        while True:
+            await self._rung.wait()
+            with suppress(*store_errors.AWAY):
+                await self._tell_on(await asyncpg.connect(url, timeout=ACQUIRE_S, command_timeout=ACQUIRE_S))
+            await asyncio.sleep(self.AGAIN_S)
+
+    async def _tell_on(self, conn: Any) -> None:
+        try:
+            while True:
+                await self._rung.wait()
+                self._rung.clear()
+                await conn.execute(self.RING)
+                await asyncio.sleep(self.PAUSE_S)
+        finally:
+            conn.terminate()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +162,7 @@ class Database:
     pool: asyncpg.Pool[Record]
     clock: Clock
     subjects: Subjects
+    bell: Bell = field(default_factory=Bell)
 
     @asynccontextmanager
     async def tenant(self, caller: Caller, *, action: str = "") -> AsyncIterator[Transaction]:
@@ -134,6 +190,11 @@ class Database:
         async with self.upkeep(call.caller) as tx:
             await tx.audit(action, reason=reason)
 
+    async def audit_read(self, call: Call, action: str, resource: str) -> None:
+        """Write down what a person has read, in a transaction of its own."""
+        async with self.upkeep(call.caller) as tx:
+            await tx.audit(action, resource=resource or None)
+
     @asynccontextmanager
     async def own(self, caller: Caller) -> AsyncIterator[Transaction]:
         """A transaction of the room itself on control tables, in no tenant's name: for workers."""
@@ -141,16 +202,18 @@ class Database:
             async with self.pool.acquire(timeout=ACQUIRE_S) as conn, conn.transaction():
                 tx = Transaction(conn, caller, "", current.get(), self.clock, self.subjects)
                 yield tx
-                await tx.settle()
+                told = await tx.settle()
+        if told:
+            self.bell.ring()
 
     @asynccontextmanager
     async def _begin(self, caller: Caller, action: str, call: Call, *, readonly: bool) -> AsyncIterator[Transaction]:
         with store_errors():
             async with self.pool.acquire(timeout=ACQUIRE_S) as conn, conn.transaction(readonly=readonly):
                 await enter(conn, caller.tenant)
-                if action:  # before any other lock, so that two of one new person wait for each other here
-                    await self.subjects.of(conn, caller.tenant, caller.subject)
                 tx = Transaction(conn, caller, action, call, self.clock, self.subjects)
+                if action:  # before any other lock, so that two of one new person wait for each other here
+                    await tx.pseudonym()
                 yield tx
                 await tx.settle()
 
@@ -163,8 +226,9 @@ async def enter(conn: Any, tenant: str) -> None:
 
 
 class store_errors:  # noqa: N801 - reads as a phrase: with store_errors()
-    """Turns Postgres' absence, and a transaction that it gave up for another, into Unavailable STORE_UNAVAILABLE; the
-    one character that no text there can hold into Invalid. Faults of our statements stay as they are."""
+    """Turns Postgres' absence, a transaction that it gave up for another, and the absence of a tenant's key into
+    Unavailable STORE_UNAVAILABLE; the one character that no text there can hold into Invalid. Faults of our statements
+    stay as they are."""
 
     AWAY = (
         OSError,
@@ -176,6 +240,9 @@ class store_errors:  # noqa: N801 - reads as a phrase: with store_errors()
         asyncpg.InvalidAuthorizationSpecificationError,
         asyncpg.PostgresSystemError,
         asyncpg.TransactionRollbackError,
+        asyncpg.TransactionTimeoutError,
+        asyncpg.IdleInTransactionSessionTimeoutError,
+        asyncpg.LockNotAvailableError,
     )
 
     def __enter__(self) -> None:
@@ -187,20 +254,29 @@ class store_errors:  # noqa: N801 - reads as a phrase: with store_errors()
             raise Unavailable("STORE_UNAVAILABLE", message, retry_after_s=1) from fault
         if isinstance(fault, asyncpg.CharacterNotInRepertoireError):
             raise Invalid("REQUEST_INVALID", "The text holds the character NUL (U+0000). Leave it out.") from fault
+        if isinstance(fault, KeyAway):
+            log().error("a tenant's key is away", why=str(fault))
+            message = "What people write cannot be sealed or opened now. Try again in a moment."
+            raise Unavailable("STORE_UNAVAILABLE", message, retry_after_s=2) from fault
 
 
 @asynccontextmanager
 async def open_database(url: str, keys_url: str, clock: Clock, *, connections: int = 16) -> AsyncIterator[Database]:
     """Connections of a room's own role. Opens when Postgres answers, within 30 seconds."""
-    subjects = Subjects(tenant_keys(keys_url))
-    pool = await connect(url, connections)
-    try:
-        yield Database(pool, clock, subjects)
-    finally:
+    async with open_tenant_keys(keys_url) as keys:
+        pool, bell = await connect(url, connections), Bell()
         try:
-            await asyncio.wait_for(pool.close(), timeout=5)
-        except TimeoutError:
-            pool.terminate()
+            async with alongside(bell.tell(url), name="bell"):
+                yield Database(pool, clock, Subjects(keys), bell)
+        finally:
+            try:
+                await asyncio.wait_for(pool.close(), timeout=5)
+            except TimeoutError:
+                pool.terminate()
+
+
+async def unchanged(_conn: object) -> None:
+    """Nothing to be undone on a connection that comes back: what we set, we set for a transaction."""
 
 
 async def connect(url: str, connections: int) -> asyncpg.Pool[Record]:
@@ -208,7 +284,8 @@ async def connect(url: str, connections: int) -> asyncpg.Pool[Record]:
         while True:
             try:
                 return await asyncpg.create_pool(
-                    url, min_size=2, max_size=connections, command_timeout=STATEMENT_S, timeout=ACQUIRE_S
-                )
+                    url, min_size=2, max_size=connections, command_timeout=STATEMENT_S, timeout=ACQUIRE_S,
+                    reset=unchanged,
+                )  # fmt: skip
             except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError):
                 await asyncio.sleep(0.1)

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn, Protocol, TypeAlias
 
@@ -31,10 +33,12 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context = aio.ServicerContext[Any, Any]
 
 
-class Refusals(Protocol):
-    """Where refused writes of known people are written down."""
+class Trail(Protocol):
+    """Where the calls of known people are written down that no transaction of a handler tells of."""
 
     async def audit_refusal(self, call: Call, action: str, reason: str) -> None: ...
+
+    async def audit_read(self, call: Call, action: str, resource: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,8 @@ class Guard:
     namespace: str
     verifier: Verifier
     sight: Sight
-    refusals: Refusals
+    trail: Trail
+    audits_reads: bool = False
 
     async def identify(self, rule: Rule, context: Context) -> Call:
         """Who calls, and through whom. Raises Denied WORKLOAD_REFUSED, Unauthenticated TOKEN_REFUSED."""
@@ -63,7 +68,7 @@ class Guard:
     async def answer(self, fault: BaseException, call: Call, context: Context) -> None:
         """Abort the call with what the fault means. What is nobody's answer, such as a hang-up, is left as it is."""
         if isinstance(fault, Refusal):
-            await self._audit(fault, call)
+            await self._audit_refusal(fault, call)
             await abort(context, fault)
         if isinstance(fault, TimeoutError):
             await abort(context, TooLate("DEADLINE_EXCEEDED", f"{call.method} took too long. Try again."))
@@ -72,15 +77,29 @@ class Guard:
             message = f"This is a fault of ours. Report it with the trace {call.trace or 'of the log'}."
             await abort(context, Unexpected("UNEXPECTED", message))
 
-    async def _audit(self, refusal: Refusal, call: Call) -> None:
-        """Write the refusal of a write down, if it can be done soon: the caller's answer does not wait for long."""
-        if call.person is None or not call.action:
+    async def audit_read(self, call: Call) -> None:
+        """Write down what a person has read, in the modes that say so. The call does not fail by it."""
+        if call.person is None or call.action or not self.audits_reads:
             return
+        async with self._auditing(call, ""):
+            await self.trail.audit_read(call, read_of(call.method), resource_of(call.request))
+
+    async def _audit_refusal(self, refusal: Refusal, call: Call) -> None:
+        """Write the refusal of a write down, and of a read in the modes that audit reads."""
+        action = call.action or (read_of(call.method) if self.audits_reads else "")
+        if call.person is None or not action:
+            return
+        async with self._auditing(call, refusal.reason):
+            await self.trail.audit_refusal(call, action, refusal.reason)
+
+    @asynccontextmanager
+    async def _auditing(self, call: Call, reason: str) -> AsyncIterator[None]:
+        """If it can be done soon: the caller's answer does not wait for long, and is not another for it."""
         try:
             async with asyncio.timeout(AUDIT_DEADLINE_S):
-                await self.refusals.audit_refusal(call, call.action, refusal.reason)
-        except (Refusal, TimeoutError):
-            log().warning("refusal not audited", method=call.method, reason=refusal.reason, trace=call.trace)
+                yield
+        except Exception as fault:
+            log().warning("call not audited", method=call.method, reason=reason, trace=call.trace, why=repr(fault))
 
 
 class Method:
@@ -136,12 +155,25 @@ class Admission:
 
     async def _close(self, fault: BaseException | None) -> None:
         self._method.ended(code_of(fault), time.perf_counter() - self._began)
-        if fault is not None:
+        if isinstance(fault, Exception):
             await self._method.guard.answer(fault, self._call, self._context)
+        else:  # answered, or nobody waits any more
+            await self._method.guard.audit_read(self._call)
 
 
 def message_of(request: object) -> Message | None:
     return request if isinstance(request, Message) else None
+
+
+def read_of(method: str) -> str:
+    """The audit action of a method that only reads: conversation_service.list_conversations."""
+    service, _, name = method.rpartition(".")[2].partition("/")
+    return ".".join(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", word).lower() for word in (service, name))
+
+
+def resource_of(request: Message | None) -> str:
+    """What a request that reads is about: its `name` or its `parent`. Empty when it has neither."""
+    return next((value for word in ("name", "parent") if (value := getattr(request, word, ""))), "")
 
 
 class GuardInterceptor(aio.ServerInterceptor):

@@ -11,7 +11,6 @@ from typing import Protocol, TypeAlias
 from uuid import UUID
 
 from services.common.db import Transaction
-from services.common.outbox import Row
 
 Place: TypeAlias = tuple[str, int]
 """A topic and one of its partitions."""
@@ -37,6 +36,31 @@ class Entry:
     @property
     def place(self) -> Place:
         return self.topic, self.part
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A share of the outbox: the rows whose slot, modulo `of`, is `number`. All rows of a key are in one shard."""
+
+    number: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What became of a batch, by topic."""
+
+    moved: Mapping[str, int]
+    aside: Mapping[str, int]
+    """Rows that no log could ever take."""
+
+    @property
+    def count(self) -> int:
+        return sum(self.moved.values()) + sum(self.aside.values())
+
+
+class Unpublishable(Exception):  # noqa: N818 - what a row is
+    """The engine refuses a row of the batch for good, whichever it is. Nothing of the transaction may be committed."""
 
 
 class LeaseLost(Exception):  # noqa: N818 - what has happened
@@ -66,11 +90,19 @@ class Log(Protocol):
     """An engine. Offsets of a partition begin anywhere and rise; they may have gaps."""
 
     async def make_topics(self) -> Sequence[str]:
-        """Make what is missing, with the partitions and the retention of `topics.TOPICS`. Returns what was made."""
+        """Make what is missing, with the partitions and the retention of `topics.TOPICS`. Returns what was made. The
+        relay calls it before it begins, and every hour. Raises Unavailable."""
 
-    async def publish(self, rows: Sequence[tuple[Row, int]], tx: Transaction) -> None:
-        """For the relay: rows with their slots, in order. When it returns they are in the log as far as `tx` commits,
-        or already: repeats are possible, loss is not."""
+    async def drain(self, tx: Transaction, shard: Shard, most: int) -> Drained:
+        """For the relay, which leads the shard for as long as `tx` lasts: move the first rows of the shard's share of
+        soma.outbox, at most so many, in order of seq, into the log, each into partition `slot % parts` of its topic,
+        and delete them in `tx`. When it returns they are in the log as far as `tx` commits, or already: repeats are
+        possible, loss is not. Rows whose topic is not known go aside (`relaying.set_aside`).
+
+        Ends within `relaying.BATCH_S`, when Postgres ends the transaction. Raises Unpublishable when a row can never
+        go in: the relay then tries with fewer until it has found that one, and sets it aside. Raises Unavailable when
+        the engine is away: the relay tries again.
+        """
 
     def reader(self, group: str, topics: Sequence[str]) -> AbstractAsyncContextManager[Reader]:
         """Join the group. Partitions are shared out among its members; one that is gone for 10 s loses its own. A group

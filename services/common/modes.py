@@ -28,6 +28,8 @@ class Allowance:
     """Models beyond this machine may be called."""
     scripted_model: bool
     """The deterministic model is in the catalogue."""
+    audits_reads: bool = False
+    """The audit trail tells of what people read, too."""
 
 
 ALLOWS = {
@@ -36,6 +38,6 @@ ALLOWS = {
     Mode.TEST: Allowance(reflection=False, dev_issuer=True, outside_providers=False, scripted_model=True),
     Mode.PRODUCTION: Allowance(reflection=False, dev_issuer=False, outside_providers=True, scripted_model=False),
     Mode.PRODUCTION_ENTERPRISE: Allowance(
-        reflection=False, dev_issuer=False, outside_providers=True, scripted_model=False
+        reflection=False, dev_issuer=False, outside_providers=True, scripted_model=False, audits_reads=True
     ),
 }

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from zlib import crc32
 
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from services.common.schemas import to_json
@@ -41,9 +43,15 @@ def row(event: Any, traceparent: str) -> Row:
     payload = to_json(message)
     if len(payload) > LONGEST_EVENT:
         raise ValueError(f"{message.DESCRIPTOR.full_name} takes {len(payload)} bytes; {LONGEST_EVENT} is the most")
-    kind = event.action if "action" in message.DESCRIPTOR.fields_by_name else event.type
-    told_on = message.DESCRIPTOR.GetOptions().Extensions[topic]
-    return Row(event.id, event.tenant, told_on, f"{event.tenant}/{event.subject}", kind, payload, traceparent)
+    told_on, kind = nature(message.DESCRIPTOR)
+    key = f"{event.tenant}/{event.subject}"
+    return Row(event.id, event.tenant, told_on, key, getattr(event, kind), payload, traceparent)
+
+
+@cache
+def nature(message: Descriptor) -> tuple[str, str]:
+    """The topic of such events, and which field is their type."""
+    return message.GetOptions().Extensions[topic], "action" if "action" in message.fields_by_name else "type"
 
 
 def slot(key: str) -> int:

@@ -93,10 +93,17 @@ async def make_database(admin_url: str) -> None:
 @asynccontextmanager
 async def administering(admin_url: str) -> AsyncIterator[Connection]:
     """A connection of the administrator, alone at this work."""
+    async with connected(admin_url) as conn:
+        await conn.execute("SELECT pg_advisory_lock($1)", LOCK)
+        yield conn
+
+
+@asynccontextmanager
+async def connected(admin_url: str) -> AsyncIterator[Connection]:
+    """A connection of the administrator."""
     try:
         conn = await asyncpg.connect(admin_url, timeout=10, command_timeout=60)
         try:
-            await conn.execute("SELECT pg_advisory_lock($1)", LOCK)
             yield conn
         finally:
             await conn.close()

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import hmac
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -25,34 +25,36 @@ class SubjectKey:
     """32 random bytes that belong to one person of one tenant."""
 
     tenant: str
-    secret: bytes
+    secret: bytes = field(repr=False)
+    pseudonym: str = field(init=False, compare=False)
+    """p_ and 24 letters: stable for the key, and nothing without it."""
+    _cipher: AESGCM = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        digest = self._sub(b"soma pseudonym")
+        named = "p_" + base64.b32encode(digest[:PSEUDONYM_BYTES]).decode().lower()
+        object.__setattr__(self, "pseudonym", named)
+        object.__setattr__(self, "_cipher", AESGCM(self._sub(b"soma seal")))
 
     @classmethod
     def new(cls, tenant: str) -> SubjectKey:
         return cls(tenant, secrets.token_bytes(KEY_BYTES))
 
-    @property
-    def pseudonym(self) -> str:
-        """p_ and 24 letters: stable for the key, and nothing without it."""
-        digest = hmac.digest(self.secret, b"soma pseudonym", "sha256")
-        return "p_" + base64.b32encode(digest[:PSEUDONYM_BYTES]).decode().lower()
-
     def seal(self, text: str, place: str) -> str:
         """AES-256-GCM, as `s1.<pseudonym>.<base64url of nonce and ciphertext>`. `place` is where the text belongs, such
         as the event's id: it cannot be opened elsewhere."""
         nonce = secrets.token_bytes(NONCE_BYTES)
-        closed = AESGCM(self._sub(b"soma seal")).encrypt(nonce, text.encode(), self._bound(place))
+        closed = self._cipher.encrypt(nonce, text.encode(), self._bound(place))
         return f"{FORM}.{self.pseudonym}.{base64.urlsafe_b64encode(nonce + closed).decode().rstrip('=')}"
 
     def open(self, sealed: str, place: str) -> str:
         """The text. Raises Unreadable."""
-        form, _, rest = sealed.partition(".")
-        body = rest.partition(".")[2]
+        if sealer_of(sealed) != self.pseudonym:
+            raise Unreadable("It was sealed with another key.")
+        body = sealed.rpartition(".")[2]
         try:
-            raw = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
-            if form != FORM:
-                raise Unreadable(f"This release opens {FORM}, not {form[:8]!r}.")
-            opened = AESGCM(self._sub(b"soma seal")).decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], self._bound(place))
+            raw = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True)
+            opened = self._cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], self._bound(place))
         except (InvalidTag, ValueError) as fault:
             raise Unreadable("It was sealed with another key or for another place, or it was altered.") from fault
         return opened.decode()
@@ -69,5 +71,9 @@ class SubjectKey:
 
 
 def sealer_of(sealed: str) -> str:
-    """The pseudonym of whose key it takes."""
-    return sealed.split(".", 2)[1]
+    """The pseudonym of whose key it takes. Raises Unreadable for what is no sealed text."""
+    form, _, rest = sealed.partition(".")
+    pseudonym, _, body = rest.partition(".")
+    if form != FORM or not body:
+        raise Unreadable(f"This release opens {FORM}, not {sealed[:8]!r}.")
+    return pseudonym

@@ -26,12 +26,14 @@ from services.common.interceptors import Guard, GuardInterceptor
 from services.common.modes import ALLOWS
 from services.common.telemetry import Sight, log, open_telemetry
 from services.common.tokens import Verifier, open_verifier
+from services.common.wrapping import KeyAway
 
 C = TypeVar("C", bound=RoomConfig)
 STOP_S = 2.0
 ABLE_S = 1.0
 OPTIONS = (
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+    ("grpc.max_metadata_size", 48 * 1024),  # the edge takes 32 KiB from whoever calls, and adds some of its own
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_permit_without_calls", 1),
 )
@@ -65,7 +67,7 @@ def run(main: Callable[[C], Coroutine[Any, Any, None]], config: type[C]) -> None
         sys.exit(f"The room's environment is wrong: {wrong}. `soma run ROOM` sets all of it.")
     try:
         uvloop.run(main(settings))
-    except* (Refusal, OSError, TimeoutError) as faults:
+    except* (Refusal, OSError, TimeoutError, KeyAway) as faults:
         sys.exit(f"The room cannot start: {faults.exceptions[0]}")
 
 
@@ -102,14 +104,17 @@ async def serve(
 
     Health answers for the room as a whole (""), and for each service whether the room is `able` to do its work now.
     """
-    guard = Guard(config.trust_domain, config.namespace, ground.verifier, ground.sight, ground.db)
+    mode = ALLOWS[config.mode]
+    guard = Guard(
+        config.trust_domain, config.namespace, ground.verifier, ground.sight, ground.db, audits_reads=mode.audits_reads
+    )
     options = (*OPTIONS, *ground.identity.server_options(config.longest_call_s))
     server = aio.server(interceptors=[GuardInterceptor(guard)], options=options)
     for service in services:
         service.add(service.servicer, server)
     health = health_aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    if ALLOWS[config.mode].reflection:
+    if mode.reflection:
         from services.common.reflection import reflect
 
         reflect(server)

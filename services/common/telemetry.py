@@ -37,6 +37,46 @@ class Sight:
         )
         self.tokens = Counter("soma_tokens_total", "Tokens by way.", ["provider", "model", "way"], registry=registry)
         self.cost = Counter("soma_cost_microusd_total", "Money spent on models.", ["provider"], registry=registry)
+        self.relay_lag_seconds = Gauge(
+            "soma_relay_lag_seconds", "Age of the oldest event that is not in the log yet.", registry=registry
+        )
+        self.relay_events = Counter(
+            "soma_relay_events_total", "Events that came into the log.", ["topic"], registry=registry
+        )
+        self.relay_aside = Counter(
+            "soma_relay_aside_total", "Events that no log takes, set aside.", ["topic"], registry=registry
+        )
+        self.consumer_lag = Gauge(
+            "soma_consumer_lag_events", "Events that a group has before it.", ["group", "topic"], registry=registry
+        )
+        self.consumer_events = Counter(
+            "soma_consumer_events_total", "Events by what became of them.", ["group", "outcome"], registry=registry
+        )
+        self.consumer_retries = Gauge(
+            "soma_consumer_retries", "Events that wait to be tried again.", ["group"], registry=registry
+        )
+        self.consumer_dead = Gauge("soma_consumer_dead", "Events that were given up.", ["group"], registry=registry)
+        self.archive_age = Gauge(
+            "soma_archive_age_seconds", "Age of the oldest event read that is not in the archive.", registry=registry
+        )
+        self.archive_stopped = Gauge(
+            "soma_archive_stopped", "Partitions whose archive holds something else than the log.", registry=registry
+        )
+        self.archive_objects = Counter(
+            "soma_archive_objects_total", "Objects written, read back and right.", ["topic"], registry=registry
+        )
+        self.siem_sent = Counter("soma_siem_sent_total", "Audit events that the SIEM has taken.", registry=registry)
+        self.audit_sealed = Counter("soma_audit_sealed_total", "Audit events that got their leaf.", registry=registry)
+        self.audit_head_size = Gauge(
+            "soma_audit_head_size", "Leaves under the newest signed head.", ["tenant"], registry=registry
+        )
+        self.audit_head_time = Gauge(
+            "soma_audit_head_time_seconds", "When it was signed, in Unix time.", ["tenant"], registry=registry
+        )
+        self.audit_seal_seconds = Histogram(
+            "soma_audit_seal_seconds", "Age of a batch's oldest event when its head was signed.", buckets=SECONDS,
+            registry=registry,
+        )  # fmt: skip
         self.fallbacks = Counter("soma_fallbacks_total", "Models left for others.", ["provider"], registry=registry)
 
 

@@ -1,10 +1,11 @@
-"""Tenants' keys, which wrap their people's: in files here, in a KMS by the same three words elsewhere."""
+"""Tenants' keys, which wrap their people's: in files here, in a KMS by the same two words elsewhere (`vault`)."""
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -16,15 +17,17 @@ KEY_BYTES, NONCE_BYTES = 32, 12
 
 
 class TenantKeys(Protocol):
-    """Wraps and unwraps 32 bytes for a tenant. What is wrapped for one tenant is of no use to another."""
+    """Wraps and unwraps 32 bytes for a tenant. What is wrapped for one tenant is of no use to another. Both raise
+    KeyAway."""
 
-    async def wrap(self, tenant: str, secret: bytes) -> bytes: ...
+    async def wrap(self, tenant: str, secret: bytes, *, is_first: bool) -> bytes:
+        """`is_first`: nothing is wrapped for the tenant yet. Only then is its key made when there is none."""
 
     async def unwrap(self, tenant: str, wrapped: bytes) -> bytes: ...
 
 
-class CannotUnwrap(Exception):  # noqa: N818 - what the answer says
-    """The tenant's key is another one, or the bytes were altered."""
+class KeyAway(Exception):  # noqa: N818 - what has happened
+    """A tenant's key cannot be used: missing, another one, out of reach. The text is for those who run the mesh."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,48 +37,70 @@ class FileTenantKeys:
     folder: Path
     _known: dict[str, bytes] = field(default_factory=dict)
 
-    async def wrap(self, tenant: str, secret: bytes) -> bytes:
-        nonce = secrets.token_bytes(NONCE_BYTES)
+    async def wrap(self, tenant: str, secret: bytes, *, is_first: bool) -> bytes:
+        nonce, file = secrets.token_bytes(NONCE_BYTES), self._file(tenant)
+        if is_first and tenant not in self._known and not file.exists():
+            make(file)
         return nonce + AESGCM(self._key(tenant)).encrypt(nonce, secret, tenant.encode())
 
     async def unwrap(self, tenant: str, wrapped: bytes) -> bytes:
         try:
             return AESGCM(self._key(tenant)).decrypt(wrapped[:NONCE_BYTES], wrapped[NONCE_BYTES:], tenant.encode())
         except (InvalidTag, ValueError) as fault:
-            message = f"The key of {tenant} in {self.folder} does not open what it should have wrapped."
-            raise CannotUnwrap(message) from fault
+            self._known.pop(tenant, None)  # the right one may be put in its place
+            message = f"{self._file(tenant)} is not the key that wrapped the keys of {tenant}'s people. Put that back."
+            raise KeyAway(message) from fault
+
+    def _file(self, tenant: str) -> Path:
+        return self.folder / f"{tenant}.key"
 
     def _key(self, tenant: str) -> bytes:
         if tenant not in self._known:
-            self._known[tenant] = kept(self.folder / f"{tenant}.key")
+            self._known[tenant] = read(self._file(tenant))
         return self._known[tenant]
 
 
-def kept(file: Path) -> bytes:
-    """The file's 32 bytes; made whole or not at all when there is none."""
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not file.exists():
-        fresh = file.with_name(f".{file.name}.{secrets.token_hex(6)}")
+def make(file: Path) -> None:
+    """32 bytes of chance, whole or not at all. Whoever is first makes the key that counts."""
+    fresh = file.with_name(f".{file.name}.{secrets.token_hex(6)}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as writing:
             writing.write(secrets.token_bytes(KEY_BYTES))
             writing.flush()
             os.fsync(writing.fileno())
         try:
-            os.link(fresh, file)  # fails when somebody else was first: theirs counts
+            os.link(fresh, file)
         except FileExistsError:
             pass
         finally:
             fresh.unlink()
-    key = file.read_bytes()
+    except OSError as fault:
+        raise KeyAway(f"{file} cannot be made: {fault.strerror}.") from fault
+
+
+def read(file: Path) -> bytes:
+    try:
+        key = file.read_bytes()
+    except FileNotFoundError as fault:
+        raise KeyAway(f"{file} is missing, and keys of people are wrapped with it. Put it back.") from fault
+    except OSError as fault:
+        raise KeyAway(f"{file} cannot be read: {fault.strerror}.") from fault
     if len(key) != KEY_BYTES:
-        raise CannotUnwrap(f"{file} does not hold {KEY_BYTES} bytes.")
+        raise KeyAway(f"{file} holds {len(key)} bytes; a key has {KEY_BYTES}. Put the right one back.")
     return key
 
 
-def tenant_keys(url: str) -> TenantKeys:
-    """`file:///folder`. ValueError for a way that is not known."""
-    scheme, _, rest = url.partition("://")
-    ways: Mapping[str, type[FileTenantKeys]] = {"file": FileTenantKeys}
-    if scheme not in ways or not rest:
-        raise ValueError(f"SOMA_KEYS_URL is {url!r}; it must be file:///folder.")
-    return ways[scheme](Path(rest))
+@asynccontextmanager
+async def open_tenant_keys(url: str) -> AsyncIterator[TenantKeys]:
+    """`file:///folder`, or `vault+https://host:port/mount` as `vault` has it. ValueError for any other way."""
+    way, _, rest = url.partition("://")
+    if way == "file" and rest.startswith("/"):
+        yield FileTenantKeys(Path(rest))
+    elif way in ("vault+http", "vault+https") and rest:
+        from services.common.vault import open_vault  # its library takes a while to load
+
+        async with open_vault(url) as vault:
+            yield vault
+    else:
+        raise ValueError(f"SOMA_KEYS_URL is {url!r}; it must be file:///folder or vault+https://host:port/mount.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.common import schema
 from services.common.modes import ALLOWS
-from services.local import postgres
+from services.local import acts, postgres
 from services.local.fault import Fault
 from services.local.stack import ROOMS, Stack, tenants_file
 
@@ -12,7 +12,8 @@ TENANTS = ("acme", "globex")
 
 
 async def bring_up_to_date(stack: Stack) -> None:
-    """Tables, the rooms' logins, and tenants for those who develop. May be repeated. Fault with Postgres' own words."""
+    """Tables, the rooms' logins, tenants for those who develop, and what the tenants' audit trails do not know yet. May
+    be repeated. Fault with Postgres' own words."""
     admin_url = admin_url_of(stack)
     try:
         await schema.migrate(admin_url, ROOMS)
@@ -21,6 +22,8 @@ async def bring_up_to_date(stack: Stack) -> None:
         if ALLOWS[stack.mode].dev_issuer:
             for tenant in TENANTS:
                 await make_tenant(stack, tenant)
+        await acts.tell_mode(stack)
+        await acts.tell_kept(stack)
     except (schema.Refused, OSError) as error:
         raise Fault(f"The database cannot be brought up to date: {error}. See: soma logs postgres") from error
 

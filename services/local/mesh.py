@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.local import leftovers
 from services.local.child import Child, State
+from services.local.event_log import KAFKA, carry_over
 from services.local.fault import Fault, of_disk
 from services.local.journal import Journal
 from services.local.logs import cut_large
@@ -34,7 +35,7 @@ ENDING = (
     ("edge",),
     ("canvas", "router", "console"),
     ("workers", "issuer", "model"),
-    ("valkey", "postgres"),
+    ("valkey", "postgres", "kafka"),
 )
 """The agent first, while its streams can still end in band through the edge; what must not be lost last."""
 PASSED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -133,11 +134,14 @@ class Mesh:
         return {}
 
     async def prepare_database(self) -> None:
-        """Bring the database up to date once it is there."""
+        """Bring the database up to date once it is there, and take over what another log still has."""
         await self.gates["postgres"].wait()
         database = await asyncio.to_thread(import_module, "services.local.database")
         try:
             await database.bring_up_to_date(self.stack)
+            if self.stack.log.left == KAFKA:
+                await self.gates["kafka"].wait()
+            await carry_over(self.stack)
         except Fault as fault:
             self.fail(str(fault))
             return

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 from services.common.modes import ALLOWS
-from services.local import postgres, valkey
+from services.local import kafka, postgres, valkey
+from services.local.event_log import KAFKA
 from services.local.fault import Fault
-from services.local.ready import Answers, Ready, Runs, Serves
+from services.local.ready import Answers, Listens, Ready, Runs, Serves
 from services.local.stack import Stack, tenants_file
 from services.local.wheels import envoy_program
 
@@ -47,9 +50,10 @@ def parts_of(stack: Stack) -> tuple[Part, ...]:
             f"In mode {stack.mode} people sign in at an issuer of their own: one machine serves DEVELOPER and TEST."
         )
     model = () if ALLOWS[stack.mode].scripted_model else (model_part(stack),)
+    log = (kafka_part(stack),) if stack.log.with_kafka else ()
     return (
-        postgres_part(stack), valkey_part(stack), issuer_part(stack), *model, router_part(stack), canvas_part(stack),
-        agent_part(stack), console_part(stack), workers_part(stack), edge_part(stack),
+        postgres_part(stack), valkey_part(stack), *log, issuer_part(stack), *model, router_part(stack),
+        canvas_part(stack), agent_part(stack), console_part(stack), workers_part(stack), edge_part(stack),
     )  # fmt: skip
 
 
@@ -64,6 +68,11 @@ def postgres_part(stack: Stack) -> Part:
 def valkey_part(stack: Stack) -> Part:
     port, password = stack.ports["valkey"], stack.passwords["valkey"]
     return Part("valkey", "what is live", valkey.command(stack.valkey_file), port, valkey.ready(port, password))
+
+
+def kafka_part(stack: Stack) -> Part:
+    port, says = stack.ports["kafka"], "the event log" if stack.log.engine == KAFKA else "what is left of the event log"
+    return Part("kafka", says, kafka.command(stack.home / "kafka"), port, Listens(port))
 
 
 def issuer_part(stack: Stack) -> Part:
@@ -116,11 +125,19 @@ def console_part(stack: Stack) -> Part:
 
 
 def workers_part(stack: Stack) -> Part:
-    environment = room_environment(stack, "workers") | {"SOMA_ARCHIVE_URL": f"file://{stack.home / 'archive'}"}
-    return room_part(stack, "workers", "what follows the event log", environment)
+    environment = room_environment(stack, "workers") | archive_environment(stack)
+    log = ("kafka",) if stack.log.engine == KAFKA else ()
+    return room_part(stack, "workers", "what follows the event log", environment, *log)
 
 
-def room_part(stack: Stack, room: str, says: str, environment: Mapping[str, str]) -> Part:
+def archive_environment(stack: Stack) -> dict[str, str]:
+    """A folder, unless the caller names a bucket: then the workers alone get the credentials too."""
+    if url := os.environ.get("SOMA_ARCHIVE_URL"):
+        return {"SOMA_ARCHIVE_URL": url, **{name: os.environ[name] for name in os.environ if name.startswith("AWS_")}}
+    return {"SOMA_ARCHIVE_URL": f"file://{quote(str(stack.home / 'archive'))}"}
+
+
+def room_part(stack: Stack, room: str, says: str, environment: Mapping[str, str], *after: str) -> Part:
     port = stack.ports[room]
     return Part(
         room,
@@ -129,7 +146,7 @@ def room_part(stack: Stack, room: str, says: str, environment: Mapping[str, str]
         port,
         Serves(room),
         environment,
-        (SCHEMA, IDENTITIES, "valkey"),
+        (SCHEMA, IDENTITIES, "valkey", *after),
         grace_s=12,
     )
 
@@ -146,7 +163,6 @@ def edge_part(stack: Stack) -> Part:
 
 def room_environment(stack: Stack, room: str) -> dict[str, str]:
     """What services/common/config.py reads."""
-    password = stack.passwords[f"soma_{room}"]
     return {
         "SOMAGENT_MODE": stack.mode,
         "SOMA_LISTEN": stack.address(room),
@@ -154,11 +170,21 @@ def room_environment(stack: Stack, room: str) -> dict[str, str]:
         "SPIFFE_ENDPOINT_SOCKET": f"unix://{stack.workload_socket}",
         "SOMA_ISSUER": stack.issuer,
         "SOMA_JWKS_URL": f"http://{stack.address('issuer')}/oidc/jwks",
-        "SOMA_DATABASE_URL": postgres.url(stack.ports["postgres"], password, f"soma_{room}"),
+        "SOMA_DATABASE_URL": database_url(stack, room),
         "SOMA_KEYS_URL": stack.keys_url,
+        "SOMA_LOG_URL": log_url(stack, stack.log.engine),
         "SOMA_CACHE_URL": valkey.url(stack.ports["valkey"], stack.passwords["valkey"]),
         "SOMA_TELEMETRY_DIR": str(stack.home / "telemetry"),
     }
+
+
+def database_url(stack: Stack, room: str) -> str:
+    """As the room itself."""
+    return postgres.url(stack.ports["postgres"], stack.passwords[f"soma_{room}"], f"soma_{room}")
+
+
+def log_url(stack: Stack, engine: str) -> str:
+    return kafka.url(stack.ports["kafka"], stack.passwords["kafka"]) if engine == KAFKA else ""
 
 
 def module(name: str) -> tuple[str, ...]:

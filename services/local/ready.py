@@ -32,6 +32,13 @@ class Replies:
 
 
 @dataclass(frozen=True, slots=True)
+class Listens:
+    """Ready when the port can be connected to: for programs that open it last."""
+
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class Answers:
     """Ready when an HTTP GET is answered with 200."""
 
@@ -46,7 +53,7 @@ class Serves:
     room: str
 
 
-Ready = Runs | Replies | Answers | Serves
+Ready = Runs | Replies | Listens | Answers | Serves
 AskHealth = Callable[[Serves], Awaitable[bool]]
 
 
@@ -59,6 +66,8 @@ async def is_ready(check: Ready, ask_health: AskHealth | None = None) -> bool:
                     return await _exit_code(command) == 0
                 case Replies(port, send, expect):
                     return await _exchange(port, send, len(expect)) == expect
+                case Listens(port):
+                    return await _exchange(port, b"", 0) == b""
                 case Answers(port, path):
                     request = f"GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: close\r\n\r\n"
                     return b" 200 " in await _exchange(port, request.encode(), len("HTTP/1.1 200 "))

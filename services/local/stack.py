@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.common.modes import Mode
+from services.local import event_log
+from services.local.event_log import Choice
 from services.local.fault import Fault, of_disk
 from services.local.files import write_whole
 from services.local.https import Https, Wish, load, settle
@@ -29,14 +31,18 @@ EDGE_PORT, GRPC_PORT = 8080, 8443
 GRPC = "edge_grpc"
 """The name of the port at which the edge serves gRPC."""
 ROOMS = ("router", "agent", "canvas", "console", "workers")
-PARTS = ("edge", "local", "supervisor", "postgres", "valkey", "issuer", "model", *ROOMS)
+PARTS = ("edge", "local", "supervisor", "postgres", "valkey", "kafka", "issuer", "model", *ROOMS)
 """Names that no program from outside is given."""
 INNER = (
-    "postgres", "valkey", "issuer", "model", *ROOMS, *(f"{room}_metrics" for room in ROOMS), "edge_admin", GRPC
+    "postgres", "valkey", "kafka", "kafka_controller", "issuer", "model", *ROOMS,
+    *(f"{room}_metrics" for room in ROOMS), "edge_admin", GRPC,
 )  # fmt: skip
-SECRETS = ("postgres", "valkey", *(f"soma_{room}" for room in ROOMS))
+SECRETS = ("postgres", "valkey", "kafka", *(f"soma_{room}" for room in ROOMS))
 FOLDERS = ("run", "logs", "telemetry", "secrets", "keys", "archive", "authority", "issuer", "peers", "https")
-OURS = ("postgres", "postgres.half", "valkey", "passwords.json", "providers.toml", "sdk", *FOLDERS, "version")
+OURS = (
+    "postgres", "postgres.half", "valkey", "kafka", "log.json", "passwords.json", "providers.toml", "sdk", *FOLDERS,
+    "version",
+)  # fmt: skip
 HELD = 3
 """The exit code of a second supervisor of one folder."""
 LEAST_FREE_BYTES = 200 * 1024 * 1024
@@ -54,6 +60,7 @@ class Stack:
     passwords: Mapping[str, str]
     mode: Mode = Mode.DEVELOPER
     https: Https | None = None
+    log: Choice = Choice()  # noqa: RUF009 - it is frozen
 
     @property
     def url(self) -> str:
@@ -119,7 +126,12 @@ class Stack:
 
 
 def open_stack(
-    home: Path, edge_port: int | None, mode: Mode, grpc_port: int | None = None, https: Wish = None
+    home: Path,
+    edge_port: int | None,
+    mode: Mode,
+    grpc_port: int | None = None,
+    https: Wish = None,
+    log: str | None = None,
 ) -> Stack:
     """The mesh of a folder, made when there is none. Ports that someone else took in the meantime are chosen anew."""
     try:
@@ -131,13 +143,13 @@ def open_stack(
         check_version(home)
         ports = choose_ports(_read(home / "run/ports.json"), edge_port, grpc_port)
         old = _read(home / "passwords.json")
-        secured = settle(home, https)
+        secured, choice = settle(home, https), event_log.settle(home, log)
         passwords = {name: str(old.get(name) or secrets.token_urlsafe(24)) for name in SECRETS}
         write_whole(home / "run/ports.json", json.dumps(ports, indent=1).encode())
         write_whole(home / "passwords.json", json.dumps(passwords, indent=1).encode())
     except OSError as error:
         raise of_disk(error, home) from error
-    return Stack(home, ports, passwords, mode, secured)
+    return Stack(home, ports, passwords, mode, secured, choice)
 
 
 def load_stack(home: Path) -> Stack:
@@ -149,7 +161,9 @@ def load_stack(home: Path) -> Stack:
     if not ports or not passwords:
         raise Fault(f"The mesh in {home} has not been started yet. Run: soma up")
     ports_by_name = {name: int(str(port)) for name, port in ports.items()}
-    return Stack(home, ports_by_name, {k: str(v) for k, v in passwords.items()}, https=load(home))
+    return Stack(
+        home, ports_by_name, {k: str(v) for k, v in passwords.items()}, https=load(home), log=event_log.load(home)
+    )
 
 
 def check_version(home: Path) -> None:

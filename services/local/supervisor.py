@@ -1,6 +1,6 @@
 """The process that keeps the mesh of one machine. `soma up` starts it.
 
-    python -m services.local.supervisor --data .soma [--port 8080] [--grpc-port 8443] [--https] [--attached]
+    python -m services.local.supervisor --data .soma [--port 8080] [--grpc-port 8443] [--https] [--log kafka]
 
 What keeps it from starting is one sentence on stderr. Once it answers on its socket, its log takes what it says.
 """
@@ -17,9 +17,10 @@ import sys
 from pathlib import Path
 
 from services.common.modes import Mode
-from services.local import leftovers, postgres, valkey
+from services.local import kafka, leftovers, postgres, valkey
 from services.local.control import listening
 from services.local.desk import Desk
+from services.local.event_log import KAFKA, POSTGRES
 from services.local.fault import Fault, of_disk
 from services.local.https import Given, Wish
 from services.local.journal import Journal
@@ -47,7 +48,7 @@ def main() -> None:
 async def supervise(home: Path, words: argparse.Namespace, mode: Mode) -> None:
     """Keep the mesh of a folder until told to end it. Fault when the folder, or its ports, cannot be used."""
     left = await leftovers.clear(home / "run")
-    stack = open_stack(home, words.port, mode, words.grpc_port, wish(words))
+    stack = open_stack(home, words.port, mode, words.grpc_port, wish(words), words.log)
     cut_large(stack.logs)
     journal = Journal.open(stack.logs)
     mesh = Mesh(stack, journal)
@@ -70,6 +71,9 @@ async def prepare_stores(stack: Stack) -> None:
     """What must be there before the programs of the stores start."""
     valkey.prepare(stack.home / "valkey", stack.valkey_file, stack.ports["valkey"], stack.passwords["valkey"])
     await postgres.prepare(stack.home / "postgres", stack.passwords["postgres"])
+    if stack.log.with_kafka:
+        ports = stack.ports["kafka"], stack.ports["kafka_controller"]
+        await asyncio.to_thread(kafka.prepare, stack.home / "kafka", *ports, stack.passwords["kafka"])
 
 
 def read_words() -> argparse.Namespace:
@@ -81,6 +85,7 @@ def read_words() -> argparse.Namespace:
     parser.add_argument("--https", action="store_true")
     parser.add_argument("--cert", type=Path)
     parser.add_argument("--key", type=Path)
+    parser.add_argument("--log", choices=(POSTGRES, KAFKA))
     parser.add_argument("--attached", action="store_true", help="end with stdin")
     return parser.parse_args()
 

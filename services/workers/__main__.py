@@ -4,20 +4,37 @@ from __future__ import annotations
 
 import sys
 from contextlib import AsyncExitStack
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+from pydantic import Field
 
 from services.common.background import alongside
 from services.common.config import RoomConfig
+from services.common.log import Log
 from services.common.log_engine import open_log
-from services.common.server import open_ground, run, serve
+from services.common.server import Ground, Served, open_ground, run, serve
 from services.workers.bench import Bench
+from services.workers.crew import Crew
 from services.workers.works import WORKS
 
 
 class WorkersConfig(RoomConfig):
-    archive_url: str = ""
+    archive_url: str = Field(default="", pattern=r"^(file:///.+|s3://.+)?$")
     """Where the archive is: file:///folder or s3://bucket/prefix; empty for none."""
-    siem_url: str = ""
+    archive_age_s: float = Field(default=3600, gt=0)
+    """No event waits longer for its place in the archive."""
+    siem_url: str = Field(default="", pattern=r"^(syslog\+tls://.+|https://.+)?$")
     """Where the audit trail is told to: syslog+tls://host:6514 or https://…; empty for nowhere."""
+    siem_ca: Path | None = None
+    """The PEM file of the CA that the SIEM's certificate is of; absent: those that this machine trusts."""
+    siem_token_file: Path | None = None
+    """The file of the webhook's bearer token."""
+
+
+ROOM = Served("", lambda _servicer, _server: None, None)
+"""There is nothing to call here: health tells of the work alone."""
 
 
 async def main(config: WorkersConfig) -> None:
@@ -27,10 +44,18 @@ async def main(config: WorkersConfig) -> None:
     async with AsyncExitStack() as doors:
         ground = await doors.enter_async_context(open_ground(config, "workers"))
         log = await doors.enter_async_context(open_log(config.log_url, ground.db, ground.identity))
-        bench = Bench(ground.db, log, ground.sight, config.keys_url, config.archive_url, config.siem_url)
-        for name in names:
-            await doors.enter_async_context(alongside(WORKS[name](bench), name=name))
-        await serve(config, ground, [])
+        bench, crew = bench_of(config, ground, log), Crew()
+        work = crew.work({name: partial(WORKS[name], bench) for name in names})
+        await doors.enter_async_context(alongside(work, name="crew"))
+        await serve(config, ground, [ROOM], able=crew.is_well)
+
+
+def bench_of(config: WorkersConfig, ground: Ground, log: Log) -> Bench:
+    return Bench(
+        ground.db, log, ground.sight, config.keys_url, config.archive_url, config.siem_url,
+        timedelta(seconds=config.archive_age_s), config.siem_ca, config.siem_token_file,
+        "kafka" if config.log_url else "postgres",
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 
 from services.common.db import Database
 from services.common.log import Log
@@ -19,3 +21,9 @@ class Bench:
     """Empty: there is no archive."""
     siem_url: str = ""
     """Empty: nobody else is told."""
+    archive_age: timedelta = timedelta(hours=1)
+    """No event waits longer for its place in the archive."""
+    siem_ca: Path | None = None
+    siem_token_file: Path | None = None
+    log_name: str = "postgres"
+    """The engine of the log: its offsets are no other's."""

@@ -14,17 +14,20 @@ from tests.asking import ask
 from tests.contract.requests import about, name_of, nobodys, place_of, sample
 from tests.contract.table import ASKER, Row
 from tests.house import House, Person
+from tests.sealing import seal
 
 Ids = Mapping[str, str]
-"""By collection: conversations, turns, panes, versions."""
+"""By collection: conversations, turns, panes, versions, events."""
 
 
 async def belongings(person: Person) -> Ids:
-    """A conversation with a turn, a pane and a version. A new collection is made here too."""
+    """A conversation with a turn, a pane and a version; the tenant's newest sealed event. A new collection is made here
+    too."""
     accepted = (await ask(person, "hello"))[0].accepted
     wanted = CreatePaneRequest(parent=accepted.conversation, pane=Pane(text="x"))
     pane = await person.canvas.CreatePane(wanted, metadata=person.metadata, timeout=10)
-    return dict(re.findall(r"(\w+)/([^/]+)", f"{accepted.turn}/{pane.name}/versions/1"))
+    sealed = await person.house.rows("SELECT max(index) AS index FROM soma.audit WHERE tenant = $1", person.tenant)
+    return dict(re.findall(r"(\w+)/([^/]+)", f"{accepted.turn}/{pane.name}/versions/1/events/{sealed[0]['index']}"))
 
 
 @dataclass(frozen=True)
@@ -51,4 +54,10 @@ class Others:
 
 
 async def others_of(house: House) -> Others:
-    return Others(await belongings(house.person(name="neighbour")), await belongings(house.person("globex")))
+    """The strangers' trail is the longer one: the newest event there is at a place that the asker's has not."""
+    neighbour, stranger = house.person(name="neighbour"), house.person("globex")
+    await ask(neighbour, "hello")
+    for question in ("hello", "and again"):
+        await ask(stranger, question)
+    await seal(house)
+    return Others(await belongings(neighbour), await belongings(stranger))

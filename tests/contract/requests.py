@@ -20,6 +20,8 @@ from google.protobuf.message import Message
 DESCRIPTORS = Path(__file__).resolve().parents[2] / "gen/soma.binpb"
 SET_ONCE = {field_behavior_pb2.OUTPUT_ONLY, field_behavior_pb2.IMMUTABLE}
 COLLECTION = re.compile(r"(\w+)/\*")
+NUMBERED = {"versions": "1", "events": "123456789"}
+"""Ids of a collection that counts: such as nothing has that nobody has made."""
 
 
 @cache
@@ -131,4 +133,4 @@ def name_of(template: str, ids: Mapping[str, str]) -> str:
 
 def nobodys(template: str) -> dict[str, str]:
     """Ids that nothing has."""
-    return {collection: str(uuid4()) for collection in COLLECTION.findall(template)} | {"versions": "1"}
+    return {collection: str(uuid4()) for collection in COLLECTION.findall(template)} | NUMBERED

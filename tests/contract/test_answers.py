@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Mapping
 
@@ -35,6 +36,11 @@ class Checked:
 @pytest.fixture(scope="module")
 def client(scripted_mesh: Mesh) -> Checked:
     return Checked(Client.of(scripted_mesh, "acme", "reader"))
+
+
+@pytest.fixture(scope="module")
+def auditor(scripted_mesh: Mesh) -> Checked:
+    return Checked(Client.of(scripted_mesh, "acme", "auditor"))
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +99,30 @@ def test_the_events_of_a_watched_canvas_are_as_promised(client: Checked, turn: M
     first = next(client.client.stream("GET", path))
     check_event("GET", path, first)
     assert first["patch"]["operations"]
+
+
+def test_answers_about_the_audit_trail_are_as_promised(auditor: Checked, turn: Mapping[str, str]) -> None:
+    asked = f"action=chat.&outcome=done&since=2020-01-01T00:00:00Z&until=2999-01-01T00:00:00Z&resource={turn['turn']}"
+    event = until_sealed(auditor, f"/v1/audit/events?{asked}")
+    auditor.call("GET", f"/v1/{event['name']}")
+    proof = auditor.call("GET", f"/v1/{event['name']}:inclusionProof").json
+    auditor.call("GET", f"/v1/{event['name']}:inclusionProof?treeSize={proof['head']['size']}")
+    auditor.call("GET", "/v1/audit/heads?pageSize=1")
+    auditor.call("GET", "/v1/audit/heads:consistencyProof")
+    auditor.call("GET", "/v1/audit/keys")
+    auditor.call("GET", "/v1/audit/events?since=yesterday", status=400)
+    auditor.call("GET", "/v1/audit/events/x", status=404)
+    auditor.call("GET", "/v1/audit/events/x:inclusionProof", status=404)
+    auditor.call("GET", "/v1/audit/heads:consistencyProof?secondSize=999999999", status=404)
+
+
+def until_sealed(auditor: Checked, path: str) -> Mapping[str, str]:
+    deadline = time.monotonic() + 20
+    while not (found := auditor.call("GET", path).json["events"]):
+        assert time.monotonic() < deadline, "the workers seal nothing"
+        time.sleep(0.1)
+    event: Mapping[str, str] = found[0]
+    return event
 
 
 def test_decisions_and_health_are_as_promised(client: Checked) -> None:

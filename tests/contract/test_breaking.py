@@ -34,11 +34,15 @@ def project(tmp_path: Path) -> Path:
 
 
 def breaking(project: Path) -> tuple[int, str]:
-    alone = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
     done = subprocess.run(
-        ["make", "breaking"], cwd=project, capture_output=True, text=True, timeout=60, check=False, env=alone
+        ["make", "breaking"], cwd=project, capture_output=True, text=True, timeout=60, check=False, env=alone()
     )
     return done.returncode, done.stdout + done.stderr
+
+
+def alone() -> dict[str, str]:
+    """The surroundings of a make that no other make has started."""
+    return {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
 
 
 def rename(project: Path, file: str, old: str, new: str) -> None:

@@ -73,7 +73,8 @@ def good(field: FieldDescriptor) -> object:
         return allowed[-1]
     if rules.string.uuid:
         return str(uuid4())
-    known = {"^[a-z][a-z0-9_]{1,39}$": "acme", "^[0-9a-f]{64}$": "0" * 64}
+    sealed = r"^s1\.p_[a-z2-7]{24}\.[A-Za-z0-9_-]+$"
+    known = {"^[a-z][a-z0-9_]{1,39}$": "acme", "^[0-9a-f]{64}$": "0" * 64, sealed: f"s1.p_{'a' * 24}.AAAA"}
     return known[rules.string.pattern] if rules.string.pattern else "x" * max(1, rules.string.min_len)
 
 

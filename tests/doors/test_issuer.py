@@ -108,7 +108,7 @@ def sent_back(answer: ClientResponse) -> dict[str, str]:
 
 async def test_a_person_signs_in_and_the_rooms_know_who_it_is(door: Door) -> None:
     page = await (await door.authorize()).text()
-    for account in ("admin@acme", "member@acme", "admin@globex", "member@globex"):
+    for account in (f"{person}@{tenant}" for person in ("admin", "auditor", "member") for tenant in ("acme", "globex")):
         assert f'value="{account}"' in page
     answer = await door.choose("admin@globex", nonce="n1")
     back = sent_back(answer)

@@ -40,7 +40,7 @@ class Fuzz:
 
     async def _world(self, person: Person) -> World:
         if person.name not in self.worlds:
-            self.worlds[person.name] = await furnish(person)
+            self.worlds[person.name] = await furnish(self.house.person(name=person.name))
         return self.worlds[person.name]
 
     async def try_all(self, person: Person, method: Method, bodies: Iterable[bytes]) -> list[tuple[bytes, Outcome]]:

@@ -63,7 +63,8 @@ class Seat:
         turn = events[0]["accepted"]["turn"].split("/")
         made = self.client.call("POST", f"/v1/conversations/{turn[1]}/panes", {"kind": "code", "text": "1"})
         assert made.status == 200, made.body
-        self.ids = {"conversation": turn[1], "turn": turn[3], "pane": made.json["name"].split("/")[3], "version": "1"}
+        pane = made.json["name"].split("/")[3]
+        self.ids = {"conversation": turn[1], "turn": turn[3], "pane": pane, "version": "1", "event": "0"}
 
     def settle(self, case: Any) -> None:
         """Let a case that means no harm by its path be about things that are there, three times of four."""

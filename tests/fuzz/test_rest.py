@@ -34,7 +34,7 @@ CHECKS = [
 
 @pytest.fixture(scope="module")
 def seat(scripted_mesh: Mesh, tally: Tally) -> Seat:
-    return Seat(scripted_mesh, Client.of(scripted_mesh, person="fuzz"), tally)
+    return Seat(scripted_mesh, Client.of(scripted_mesh, "acme", "fuzz", "member", "auditor"), tally)
 
 
 @SURFACE.parametrize()  # type: ignore[untyped-decorator]
@@ -72,5 +72,5 @@ def test_every_header_that_http_allows_may_be_sent(seat: Seat, name: str) -> Non
 def test_no_log_of_the_mesh_tells_of_a_fault_that_nobody_foresaw(seat: Seat) -> None:
     logs = {file.name: file.read_text(errors="replace") for file in (seat.mesh.home / "logs").glob("*.log")}
     found = [f"{name}: {line[:2000]}" for name, text in logs.items() for line in text.splitlines() if is_fault(line)]
-    assert {"agent.log", "router.log", "canvas.log"} <= set(logs)
+    assert {"agent.log", "router.log", "canvas.log", "console.log"} <= set(logs)
     assert not found, "\n".join(found[:5])

@@ -59,6 +59,6 @@ def names_like(form: str) -> SearchStrategy[str]:
 
 
 def part(collection: str) -> SearchStrategy[str]:
-    if collection == "versions":
+    if collection in ("versions", "events"):
         return among(NUMBERS)
     return st.one_of(among(IDS), among(IDS), among(NO_IDS))

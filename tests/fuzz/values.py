@@ -13,6 +13,7 @@ from google.protobuf.descriptor import FieldDescriptor as Types
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
@@ -32,6 +33,11 @@ OTHERWISE = {
     "beside": "conversations/*/panes/*",
 }
 """The form of names in fields of which no HTTP binding tells it."""
+WORDS = {
+    "soma.console.v1.ListAuditEventsRequest.person": ("reader@acme", "reader@globex", "system:agent", "system:", "p_"),
+    "soma.console.v1.ListAuditEventsRequest.action": ("chat.", "chat.asked", "turn.answered", "chat", ".", ".."),
+}
+"""What is more than random text to a filter."""
 ETAGS = (
     "",
     "0",
@@ -85,6 +91,8 @@ class Values:
     def message(self, kind: Descriptor, depth: int = 0) -> SearchStrategy[Message]:
         if kind.full_name == "google.protobuf.FieldMask":
             return self.mask()
+        if kind.full_name == "google.protobuf.Timestamp":
+            return moment()
         needed: dict[str, SearchStrategy[Any]] = {}
         free: dict[str, SearchStrategy[Any]] = {}
         for one in kind.fields:
@@ -126,6 +134,8 @@ class Values:
         if one.name in ("etag", "page_token", "request_id"):
             return {"etag": self.etag, "page_token": self.token, "request_id": request_id}[one.name]()
         form = self.forms.get(one.full_name) or OTHERWISE.get(one.name)
+        if one.full_name in WORDS:
+            return st.one_of(*often(2, among(WORDS[one.full_name])), plain(rules))
         return self.name(form) if form else plain(rules)
 
     def name(self, form: str) -> SearchStrategy[str]:
@@ -157,6 +167,13 @@ class Values:
         odd = st.lists(among([*changing, *PATHS, *(field.name for field in resource.fields)]), max_size=3)
         long = st.just("title").map(lambda path: [path] * 9999)
         return st.one_of(*often(6, good), odd, long).map(lambda paths: FieldMask(paths=paths))
+
+
+def moment() -> SearchStrategy[Message]:
+    """Mostly of this century, else whatever 96 bits hold."""
+    odd = st.builds(Timestamp, seconds=st.integers(-(2**63), 2**63 - 1), nanos=st.integers(-(2**31), 2**31 - 1))
+    usual = st.builds(Timestamp, seconds=st.integers(946_684_800, 4_102_444_800), nanos=st.integers(0, 999_999_999))
+    return st.one_of(*often(4, usual), odd)
 
 
 def often(times: int, *strategies: SearchStrategy[Any]) -> list[SearchStrategy[Any]]:

@@ -12,10 +12,13 @@ from soma.agent.v1 import conversation_service_pb2 as conversation_wire
 from soma.agent.v1.conversation_pb2 import Conversation
 from soma.canvas.v1 import canvas_service_pb2 as canvas_wire
 from soma.canvas.v1.canvas_pb2 import Layout, Pane
+from soma.console.v1 import audit_service_pb2 as audit_wire
 from tests.asking import ask
 from tests.house import Person
+from tests.sealing import seal
 
-NAME = re.compile(r"conversations/[^/]+(/[a-z]+(/[^/]+)?)*")
+NAME = re.compile(r"conversations/[^/]+(/[a-z]+(/[^/]+)?)*|audit/events/[0-9]+")
+ID = re.compile(r"\b(conversations|turns|panes|versions|events)/[^/]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class World:
 
 def form_of(name: str) -> str:
     """conversations/018f…/panes/018e… has the form conversations/*/panes/*."""
-    return "/".join("*" if n % 2 else part for n, part in enumerate(name.split("/")))
+    return ID.sub(r"\1/*", name)
 
 
 async def furnish(person: Person, conversations: int = 3) -> World:
@@ -58,6 +61,8 @@ async def furnish(person: Person, conversations: int = 3) -> World:
         ]:
             world.learn(event)
         await furnish_canvas(person, world, name)
+        await seal(person.house)
+    await look_at_trail(person.house.person(person.tenant, "auditor", ("auditor",)), world)
     for parent in world.names["conversations/*"]:
         page = await person.chat.ListTurns(
             chat_wire.ListTurnsRequest(parent=parent, page_size=1), metadata=person.metadata
@@ -66,6 +71,14 @@ async def furnish(person: Person, conversations: int = 3) -> World:
     listed = conversation_wire.ListConversationsRequest(page_size=1)
     world.learn(await person.conversations.ListConversations(listed, metadata=person.metadata))
     return world
+
+
+async def look_at_trail(auditor: Person, world: World) -> None:
+    """Events, the tokens of both lists. Sizes of heads are small numbers, which are drawn anyway."""
+    events = audit_wire.ListAuditEventsRequest(page_size=7)
+    world.learn(await auditor.audit.ListAuditEvents(events, metadata=auditor.metadata))
+    heads = audit_wire.ListTreeHeadsRequest(page_size=1)
+    world.learn(await auditor.audit.ListTreeHeads(heads, metadata=auditor.metadata))
 
 
 async def furnish_canvas(person: Person, world: World, conversation: str) -> None:

@@ -22,6 +22,13 @@ from services.local.stack import load_stack
 from services.local.wheels import postgres_program
 
 COMMAND_S = 100.0
+TOLD = """
+every AS (SELECT id, aggregatetype AS topic, type, payload::jsonb AS body FROM soma.outbox
+          UNION ALL SELECT id, topic, type, payload::jsonb FROM soma.log),
+told AS (SELECT * FROM every WHERE topic <> 'agent.audit'),
+audited AS (SELECT id, type AS action, body FROM every WHERE topic = 'agent.audit')
+"""
+"""What rooms told, wherever the relay has it now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +80,10 @@ class Mesh:
         return self.soma("token", "--tenant", tenant, "--person", person, *words).stdout.strip()
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
-        """What a query gives to Postgres' administrator."""
+        """What a query gives to Postgres' administrator. `told` has the events, `audited` those of the audit trail."""
         stack = load_stack(self.home)
         url = postgres.url(stack.ports["postgres"], stack.passwords["postgres"])
-        query = f"SELECT coalesce(json_agg(found), '[]') FROM ({sql}) AS found"
+        query = f"WITH {TOLD} SELECT coalesce(json_agg(found), '[]') FROM ({sql}) AS found"
         done = subprocess.run(
             [postgres_program("psql"), url, "-XAtc", query], capture_output=True, text=True, timeout=20, check=False
         )

@@ -211,8 +211,8 @@ def test_postgres_holds_the_turn_its_events_and_its_audit_rows(scripted_mesh: Me
     id = turn.rpartition("/")[2]
 
     rows = scripted_mesh.rows(f"SELECT state, answer FROM t_acme.turns WHERE id = '{id}'")
-    told = scripted_mesh.rows(f"SELECT type, body FROM soma.told WHERE body->>'turn' = '{turn}' ORDER BY id")
-    audit = scripted_mesh.rows(f"SELECT action FROM soma.audited WHERE body->>'resource' = '{turn}' ORDER BY id")
+    told = scripted_mesh.rows(f"SELECT type, body FROM told WHERE body->>'turn' = '{turn}' ORDER BY id")
+    audit = scripted_mesh.rows(f"SELECT action FROM audited WHERE body->>'resource' = '{turn}' ORDER BY id")
 
     assert rows == [{"state": "done", "answer": "You said: kept for good"}]
     assert [row["type"] for row in told] == ["turn.asked", "routing.decided", "routing.settled", "turn.answered"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from services.local.fault import Fault
 from services.local.stack import Stack, load_stack
 
-ROLES = ("admin", "member")
+ROLES = ("admin", "auditor", "member")
 
 
 def token(home: Path, tenant: str, person: str, roles: Sequence[str], ttl_s: int) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from services.local import event_log, kafka
 from services.local.commands.progress import Progress
 from services.local.control import Call
 from services.local.fault import Fault
@@ -23,13 +24,14 @@ END_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """What `soma up` was told of the ways in. None: as last time."""
+    """What `soma up` was told. None: as last time."""
 
     port: int | None = None
     grpc_port: int | None = None
     https: bool | None = None
     cert: Path | None = None
     key: Path | None = None
+    log: str | None = None
 
     def words(self) -> list[str]:
         """For the supervisor. Fault when they contradict each other."""
@@ -37,7 +39,13 @@ class Ways:
             raise Fault("A certificate comes with its key: soma up --cert FILE --key FILE")
         if self.cert and self.https is False:
             raise Fault("A certificate is for HTTPS: leave out --http, or --cert and --key.")
-        told = {"--port": self.port, "--grpc-port": self.grpc_port, "--cert": self.cert, "--key": self.key}
+        told = {
+            "--port": self.port,
+            "--grpc-port": self.grpc_port,
+            "--cert": self.cert,
+            "--key": self.key,
+            "--log": self.log,
+        }
         valued = [word for option, value in told.items() if value for word in (option, str(value))]
         return [*valued, *({None: [], True: ["--https"], False: ["--http"]}[self.https])]
 
@@ -49,7 +57,7 @@ def up(home: Path, ways: Ways, foreground: bool) -> None:
     verdict = already["verdict"] if already else "down"
     words = ways.words()
     if already and verdict == "up":
-        change = ". To change how it is reached, end it first: soma down" if words else ""
+        change = ". To change that, end it first: soma down" if words else ""
         Progress().note(f"The mesh is already up at {already['url']}{change}")
         return
     if verdict in ("starting", "failed"):
@@ -57,6 +65,8 @@ def up(home: Path, ways: Ways, foreground: bool) -> None:
         return
     if verdict == "stopping":
         wait_for_end(home)
+    if event_log.wished(home, ways.log).with_kafka:
+        kafka.fetch(home / "kafka", Progress().note)
     with starting(home, words, foreground) as supervisor:
         watch_start(home, began)
         if foreground:

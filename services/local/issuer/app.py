@@ -31,7 +31,7 @@ from services.local.issuer.grants import (
 from services.local.issuer.key import open_key
 from services.local.issuer.sign_in import Page, read_page
 
-PEOPLE = ("admin", "member")
+PEOPLE = ("admin", "auditor", "member")
 BODY_BYTES = 32 * 1024
 
 
@@ -54,7 +54,7 @@ class IssuerConfig(BaseSettings):
 
 
 def demo_accounts(tenants: str) -> dict[str, Account]:
-    """An admin and a member for each tenant, by subject. `tenants` is names, or the path of a file of names."""
+    """An admin, an auditor and a member of each tenant, by subject. `tenants` is names, or the path of a file of them."""
     names = Path(tenants).read_text() if "/" in tenants and Path(tenants).exists() else tenants
     known = [name for name in names.replace(",", " ").split() if TENANT.fullmatch(name)]
     accounts = (Account(tenant, person, (person,)) for tenant in dict.fromkeys(known) for person in PEOPLE)

@@ -26,7 +26,7 @@ ASKED = (
     "code_challenge",
     "code_challenge_method",
 )
-WHAT = {"admin": "Looks after the tenant", "member": "Asks questions"}
+WHAT = {"admin": "Looks after the tenant", "auditor": "Reads the audit trail", "member": "Asks questions"}
 CHEVRON = '<svg viewBox="0 0 16 16" aria-hidden="true"><path d="m6 3.5 4.5 4.5L6 12.5"/></svg>'
 
 

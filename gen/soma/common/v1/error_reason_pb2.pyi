@@ -67,7 +67,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_PANE_UNKNOWN: _ErrorReason.ValueType  # 33
     """ERROR_REASON_PANE_UNKNOWN: 404, also for another person's. Example: conversations/x/panes/y."""
     ERROR_REASON_VERSION_UNKNOWN: _ErrorReason.ValueType  # 34
-    """ERROR_REASON_VERSION_UNKNOWN: 404. Example: a version that is too old to be kept."""
+    """ERROR_REASON_VERSION_UNKNOWN: 404, also for another person's. Example: a version that is too old to be kept."""
     ERROR_REASON_TASK_UNKNOWN: _ErrorReason.ValueType  # 35
     """ERROR_REASON_TASK_UNKNOWN: 404, also for another person's. Example: tasks/x."""
     ERROR_REASON_EVENT_UNKNOWN: _ErrorReason.ValueType  # 36
@@ -153,7 +153,7 @@ ERROR_REASON_TURN_UNKNOWN: ErrorReason.ValueType  # 32
 ERROR_REASON_PANE_UNKNOWN: ErrorReason.ValueType  # 33
 """ERROR_REASON_PANE_UNKNOWN: 404, also for another person's. Example: conversations/x/panes/y."""
 ERROR_REASON_VERSION_UNKNOWN: ErrorReason.ValueType  # 34
-"""ERROR_REASON_VERSION_UNKNOWN: 404. Example: a version that is too old to be kept."""
+"""ERROR_REASON_VERSION_UNKNOWN: 404, also for another person's. Example: a version that is too old to be kept."""
 ERROR_REASON_TASK_UNKNOWN: ErrorReason.ValueType  # 35
 """ERROR_REASON_TASK_UNKNOWN: 404, also for another person's. Example: tasks/x."""
 ERROR_REASON_EVENT_UNKNOWN: ErrorReason.ValueType  # 36

@@ -105,6 +105,7 @@ class TreeHead(_message.Message):
     TIME_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     KEY_NAME_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is "audit/heads/" and the size."""
     size: _builtins.int
@@ -115,6 +116,8 @@ class TreeHead(_message.Message):
     """checkpoint is the C2SP checkpoint as text: origin, size, root, chain and the Ed25519 signature."""
     key_name: _builtins.str
     """key_name is the key that signed it, as in its signature line."""
+    key_id: _builtins.str
+    """key_id tells keys of one name apart: the first four bytes of that line's signature, as hex."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """time is when it was signed."""
@@ -128,10 +131,11 @@ class TreeHead(_message.Message):
         time: _timestamp_pb2.Timestamp | None = ...,
         checkpoint: _builtins.str = ...,
         key_name: _builtins.str = ...,
+        key_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "key_name", b"key_name", "name", b"name", "root", b"root", "size", b"size", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "key_id", b"key_id", "key_name", b"key_name", "name", b"name", "root", b"root", "size", b"size", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -151,13 +155,13 @@ class AuditKey(_message.Message):
     name: _builtins.str
     """name is the key's, as in signature lines: the origin."""
     id: _builtins.str
-    """id is the first four bytes by which a signature line names it, as hex."""
+    """id tells keys of one name apart: the first four bytes of a line that it signed, as hex."""
     public_key: _builtins.str
     """public_key is the C2SP verifier key: name, id and Ed25519 key in one line."""
     first_size: _builtins.int
-    """first_size is the size of the first head that it signed."""
+    """first_size is the size from which on it signs heads."""
     last_size: _builtins.int
-    """last_size is the size of the last one; absent while it is in use."""
+    """last_size is the size of the last head that it signed, with the next key; absent while it is in use."""
     def __init__(
         self,
         *,

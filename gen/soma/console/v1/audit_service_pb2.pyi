@@ -37,18 +37,20 @@ class ListAuditEventsRequest(_message.Message):
     page_size: _builtins.int
     """page_size is 1 to 100; 0 is 50."""
     page_token: _builtins.str
-    """page_token is from the last page."""
+    """page_token is from the last page, which had the same filters."""
     person: _builtins.str
-    """person is who acted: a subject as in their token, or "system:" and a room."""
+    """person is who acted: a subject as in their token, or "system:" and a room. Somebody who was forgotten, or never
+    acted, has no events.
+    """
     action: _builtins.str
-    """action is one action, or a prefix such as "chat."."""
+    """action is one action, or with a dot at its end all that begin so, such as "chat."."""
     resource: _builtins.str
-    """resource is what it was done to."""
+    """resource is what it was done to: a whole name."""
     outcome: _builtins.str
     """outcome is "done" or "refused"."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
-        """since is the earliest time."""
+        """since is the earliest time at which it happened."""
 
     @_builtins.property
     def until(self) -> _timestamp_pb2.Timestamp:
@@ -76,7 +78,9 @@ Global___ListAuditEventsRequest: _TypeAlias = ListAuditEventsRequest  # noqa: Y0
 
 @_typing.final
 class ListAuditEventsResponse(_message.Message):
-    """ListAuditEventsResponse is a page."""
+    """ListAuditEventsResponse is a page. Where events that pass are far between it may hold few or none, though there are
+    more: go on with the token.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -251,7 +255,7 @@ class GetConsistencyProofRequest(_message.Message):
     FIRST_SIZE_FIELD_NUMBER: _builtins.int
     SECOND_SIZE_FIELD_NUMBER: _builtins.int
     first_size: _builtins.int
-    """first_size is the older head's."""
+    """first_size is the older head's; 0 means the oldest."""
     second_size: _builtins.int
     """second_size is the newer head's; 0 means the newest."""
     def __init__(
@@ -287,7 +291,7 @@ class ConsistencyProof(_message.Message):
 
     @_builtins.property
     def hashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """hashes are 32 bytes each, in the order of the RFC."""
+        """hashes are 32 bytes each, in the order of the RFC; none between heads of one size."""
 
     def __init__(
         self,

@@ -27,7 +27,8 @@ if _version_not_supported:
 
 
 class AuditServiceStub:
-    """AuditService shows a tenant's audit trail, and proves that nothing in it was altered or left out.
+    """AuditService shows a tenant's audit trail, and proves that nothing in it was altered or left out. All of it may be
+    asked again: nothing is changed by looking.
     """
 
     def __init__(self, channel):
@@ -69,18 +70,20 @@ class AuditServiceStub:
 
 
 class AuditServiceServicer:
-    """AuditService shows a tenant's audit trail, and proves that nothing in it was altered or left out.
+    """AuditService shows a tenant's audit trail, and proves that nothing in it was altered or left out. All of it may be
+    asked again: nothing is changed by looking.
     """
 
     def ListAuditEvents(self, request, context):
-        """ListAuditEvents returns sealed events, newest first, of the caller's tenant.
+        """ListAuditEvents returns sealed events of the caller's tenant, newest first. What was done a moment ago is there once
+        it is sealed. Refuses with REQUEST_INVALID a time before the year 1 or after 9999.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetAuditEvent(self, request, context):
-        """GetAuditEvent returns one event, or refuses with EVENT_UNKNOWN.
+        """GetAuditEvent returns one event, with the bytes that were sealed. Refuses with EVENT_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,14 +91,14 @@ class AuditServiceServicer:
 
     def GetInclusionProof(self, request, context):
         """GetInclusionProof proves that an event is under a signed head. Refuses with EVENT_UNKNOWN, and with
-        TREE_SIZE_UNKNOWN for a size that no head has or that does not hold the event.
+        TREE_SIZE_UNKNOWN for a size at which no head was signed, or one that does not hold the event.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListTreeHeads(self, request, context):
-        """ListTreeHeads returns signed heads, newest first.
+        """ListTreeHeads returns signed heads, newest first. None before the first event was sealed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,7 +106,7 @@ class AuditServiceServicer:
 
     def GetConsistencyProof(self, request, context):
         """GetConsistencyProof proves that the trail of an older head is the beginning of a newer one's. Refuses with
-        TREE_SIZE_UNKNOWN for sizes that no head has, or in the wrong order.
+        TREE_SIZE_UNKNOWN for sizes at which no head was signed, or in the wrong order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -158,7 +161,8 @@ def add_AuditServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AuditService:
-    """AuditService shows a tenant's audit trail, and proves that nothing in it was altered or left out.
+    """AuditService shows a tenant's audit trail, and proves that nothing in it was altered or left out. All of it may be
+    asked again: nothing is changed by looking.
     """
 
     @staticmethod

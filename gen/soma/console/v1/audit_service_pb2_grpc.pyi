@@ -14,28 +14,34 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AuditServiceStub:
-    """AuditService shows a tenant's audit trail, and proves that nothing in it was altered or left out."""
+    """AuditService shows a tenant's audit trail, and proves that nothing in it was altered or left out. All of it may be
+    asked again: nothing is changed by looking.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.ListAuditEventsRequest, _audit_service_pb2.ListAuditEventsResponse]
-    """ListAuditEvents returns sealed events, newest first, of the caller's tenant."""
+    """ListAuditEvents returns sealed events of the caller's tenant, newest first. What was done a moment ago is there once
+    it is sealed. Refuses with REQUEST_INVALID a time before the year 1 or after 9999.
+    """
     GetAuditEvent: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.GetAuditEventRequest, _audit_pb2.AuditEvent]
-    """GetAuditEvent returns one event, or refuses with EVENT_UNKNOWN."""
+    """GetAuditEvent returns one event, with the bytes that were sealed. Refuses with EVENT_UNKNOWN."""
     GetInclusionProof: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.GetInclusionProofRequest, _audit_service_pb2.InclusionProof]
     """GetInclusionProof proves that an event is under a signed head. Refuses with EVENT_UNKNOWN, and with
-    TREE_SIZE_UNKNOWN for a size that no head has or that does not hold the event.
+    TREE_SIZE_UNKNOWN for a size at which no head was signed, or one that does not hold the event.
     """
     ListTreeHeads: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.ListTreeHeadsRequest, _audit_service_pb2.ListTreeHeadsResponse]
-    """ListTreeHeads returns signed heads, newest first."""
+    """ListTreeHeads returns signed heads, newest first. None before the first event was sealed."""
     GetConsistencyProof: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.GetConsistencyProofRequest, _audit_service_pb2.ConsistencyProof]
     """GetConsistencyProof proves that the trail of an older head is the beginning of a newer one's. Refuses with
-    TREE_SIZE_UNKNOWN for sizes that no head has, or in the wrong order.
+    TREE_SIZE_UNKNOWN for sizes at which no head was signed, or in the wrong order.
     """
     ListAuditKeys: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.ListAuditKeysRequest, _audit_service_pb2.ListAuditKeysResponse]
     """ListAuditKeys returns the public keys of the trail, newest first. There are few: they come in one page."""
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
-    """AuditService shows a tenant's audit trail, and proves that nothing in it was altered or left out."""
+    """AuditService shows a tenant's audit trail, and proves that nothing in it was altered or left out. All of it may be
+    asked again: nothing is changed by looking.
+    """
 
     @_abc_1.abstractmethod
     def ListAuditEvents(
@@ -43,7 +49,9 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_service_pb2.ListAuditEventsRequest,
         context: _aio.ServicerContext[_audit_service_pb2.ListAuditEventsRequest, _abc.Awaitable[_audit_service_pb2.ListAuditEventsResponse]],
     ) -> _abc.Awaitable[_audit_service_pb2.ListAuditEventsResponse]:
-        """ListAuditEvents returns sealed events, newest first, of the caller's tenant."""
+        """ListAuditEvents returns sealed events of the caller's tenant, newest first. What was done a moment ago is there once
+        it is sealed. Refuses with REQUEST_INVALID a time before the year 1 or after 9999.
+        """
 
     @_abc_1.abstractmethod
     def GetAuditEvent(
@@ -51,7 +59,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_service_pb2.GetAuditEventRequest,
         context: _aio.ServicerContext[_audit_service_pb2.GetAuditEventRequest, _abc.Awaitable[_audit_pb2.AuditEvent]],
     ) -> _abc.Awaitable[_audit_pb2.AuditEvent]:
-        """GetAuditEvent returns one event, or refuses with EVENT_UNKNOWN."""
+        """GetAuditEvent returns one event, with the bytes that were sealed. Refuses with EVENT_UNKNOWN."""
 
     @_abc_1.abstractmethod
     def GetInclusionProof(
@@ -60,7 +68,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_audit_service_pb2.GetInclusionProofRequest, _abc.Awaitable[_audit_service_pb2.InclusionProof]],
     ) -> _abc.Awaitable[_audit_service_pb2.InclusionProof]:
         """GetInclusionProof proves that an event is under a signed head. Refuses with EVENT_UNKNOWN, and with
-        TREE_SIZE_UNKNOWN for a size that no head has or that does not hold the event.
+        TREE_SIZE_UNKNOWN for a size at which no head was signed, or one that does not hold the event.
         """
 
     @_abc_1.abstractmethod
@@ -69,7 +77,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_service_pb2.ListTreeHeadsRequest,
         context: _aio.ServicerContext[_audit_service_pb2.ListTreeHeadsRequest, _abc.Awaitable[_audit_service_pb2.ListTreeHeadsResponse]],
     ) -> _abc.Awaitable[_audit_service_pb2.ListTreeHeadsResponse]:
-        """ListTreeHeads returns signed heads, newest first."""
+        """ListTreeHeads returns signed heads, newest first. None before the first event was sealed."""
 
     @_abc_1.abstractmethod
     def GetConsistencyProof(
@@ -78,7 +86,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_audit_service_pb2.GetConsistencyProofRequest, _abc.Awaitable[_audit_service_pb2.ConsistencyProof]],
     ) -> _abc.Awaitable[_audit_service_pb2.ConsistencyProof]:
         """GetConsistencyProof proves that the trail of an older head is the beginning of a newer one's. Refuses with
-        TREE_SIZE_UNKNOWN for sizes that no head has, or in the wrong order.
+        TREE_SIZE_UNKNOWN for sizes at which no head was signed, or in the wrong order.
         """
 
     @_abc_1.abstractmethod

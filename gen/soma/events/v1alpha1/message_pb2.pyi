@@ -37,6 +37,7 @@ class MessageEvent(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     COST_MICROUSD_FIELD_NUMBER: _builtins.int
     PANE_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id is a UUIDv7, the same however often the event is delivered."""
     type: _builtins.str
@@ -56,8 +57,9 @@ class MessageEvent(_message.Message):
     size_bytes: _builtins.int
     """size_bytes is the length of the text that the event is about, before it was sealed."""
     text: _builtins.str
-    """text is what was asked, answered or put into a pane, sealed: "s1.", the writer's pseudonym, ".", and base64url of
-    nonce and AES-256-GCM ciphertext, bound to the tenant and this id. Absent where there is none.
+    """text is what was asked, answered, put into a pane or made a conversation's title, sealed: "s1.", the writer's
+    pseudonym, ".", and base64url of nonce and AES-256-GCM ciphertext, bound to the tenant and this id. Absent where
+    there is none, and when it is left out.
     """
     reason: _builtins.str
     """reason is why a turn failed."""
@@ -65,6 +67,10 @@ class MessageEvent(_message.Message):
     """cost_microusd is what the turn cost; a string in JSON, as int64 is."""
     pane: _builtins.str
     """pane is its resource name; absent for events of no pane."""
+    left_out: _builtins.bool
+    """left_out is true when the text is longer than an event holds, 2 MiB: then size_bytes alone tells of it. Absent
+    otherwise. No question and no pane is that long.
+    """
     def __init__(
         self,
         *,
@@ -81,13 +87,16 @@ class MessageEvent(_message.Message):
         reason: _builtins.str | None = ...,
         cost_microusd: _builtins.int | None = ...,
         pane: _builtins.str | None = ...,
+        left_out: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_microusd", b"_cost_microusd", "_pane", b"_pane", "_reason", b"_reason", "_size_bytes", b"_size_bytes", "_text", b"_text", "_turn", b"_turn", "cost_microusd", b"cost_microusd", "pane", b"pane", "reason", b"reason", "size_bytes", b"size_bytes", "text", b"text", "turn", b"turn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_microusd", b"_cost_microusd", "_left_out", b"_left_out", "_pane", b"_pane", "_reason", b"_reason", "_size_bytes", b"_size_bytes", "_text", b"_text", "_turn", b"_turn", "cost_microusd", b"cost_microusd", "left_out", b"left_out", "pane", b"pane", "reason", b"reason", "size_bytes", b"size_bytes", "text", b"text", "turn", b"turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_microusd", b"_cost_microusd", "_pane", b"_pane", "_reason", b"_reason", "_size_bytes", b"_size_bytes", "_text", b"_text", "_turn", b"_turn", "conversation", b"conversation", "cost_microusd", b"cost_microusd", "id", b"id", "pane", b"pane", "reason", b"reason", "size_bytes", b"size_bytes", "subject", b"subject", "tenant", b"tenant", "text", b"text", "time", b"time", "turn", b"turn", "type", b"type", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_microusd", b"_cost_microusd", "_left_out", b"_left_out", "_pane", b"_pane", "_reason", b"_reason", "_size_bytes", b"_size_bytes", "_text", b"_text", "_turn", b"_turn", "conversation", b"conversation", "cost_microusd", b"cost_microusd", "id", b"id", "left_out", b"left_out", "pane", b"pane", "reason", b"reason", "size_bytes", b"size_bytes", "subject", b"subject", "tenant", b"tenant", "text", b"text", "time", b"time", "turn", b"turn", "type", b"type", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_microusd: _TypeAlias = _typing.Literal["cost_microusd"]  # noqa: Y015
     _WhichOneofArgType__cost_microusd: _TypeAlias = _typing.Literal["_cost_microusd", b"_cost_microusd"]  # noqa: Y015
+    _WhichOneofReturnType__left_out: _TypeAlias = _typing.Literal["left_out"]  # noqa: Y015
+    _WhichOneofArgType__left_out: _TypeAlias = _typing.Literal["_left_out", b"_left_out"]  # noqa: Y015
     _WhichOneofReturnType__pane: _TypeAlias = _typing.Literal["pane"]  # noqa: Y015
     _WhichOneofArgType__pane: _TypeAlias = _typing.Literal["_pane", b"_pane"]  # noqa: Y015
     _WhichOneofReturnType__reason: _TypeAlias = _typing.Literal["reason"]  # noqa: Y015
@@ -100,6 +109,8 @@ class MessageEvent(_message.Message):
     _WhichOneofArgType__turn: _TypeAlias = _typing.Literal["_turn", b"_turn"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_microusd) -> _WhichOneofReturnType__cost_microusd | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__left_out) -> _WhichOneofReturnType__left_out | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__pane) -> _WhichOneofReturnType__pane | None: ...
     @_typing.overload

@@ -123,7 +123,7 @@ class ErrorReason(betterproto.Enum):
 
     VERSION_UNKNOWN = 34
     """
-    ERROR_REASON_VERSION_UNKNOWN: 404. Example: a version that is too old to be kept.
+    ERROR_REASON_VERSION_UNKNOWN: 404, also for another person's. Example: a version that is too old to be kept.
     """
 
     TASK_UNKNOWN = 35

@@ -101,6 +101,11 @@ class TreeHead(betterproto.Message):
     key_name: str = betterproto.string_field(6)
     """key_name is the key that signed it, as in its signature line."""
 
+    key_id: str = betterproto.string_field(7)
+    """
+    key_id tells keys of one name apart: the first four bytes of that line's signature, as hex.
+    """
+
 
 @dataclass(eq=False, repr=False)
 class AuditKey(betterproto.Message):
@@ -111,7 +116,7 @@ class AuditKey(betterproto.Message):
 
     id: str = betterproto.string_field(2)
     """
-    id is the first four bytes by which a signature line names it, as hex.
+    id tells keys of one name apart: the first four bytes of a line that it signed, as hex.
     """
 
     public_key: str = betterproto.string_field(3)
@@ -120,10 +125,12 @@ class AuditKey(betterproto.Message):
     """
 
     first_size: int = betterproto.int64_field(4)
-    """first_size is the size of the first head that it signed."""
+    """first_size is the size from which on it signs heads."""
 
     last_size: Optional[int] = betterproto.int64_field(5, optional=True)
-    """last_size is the size of the last one; absent while it is in use."""
+    """
+    last_size is the size of the last head that it signed, with the next key; absent while it is in use.
+    """
 
 
 @dataclass(eq=False, repr=False)
@@ -136,24 +143,27 @@ class ListAuditEventsRequest(betterproto.Message):
     """page_size is 1 to 100; 0 is 50."""
 
     page_token: str = betterproto.string_field(2)
-    """page_token is from the last page."""
+    """page_token is from the last page, which had the same filters."""
 
     person: str = betterproto.string_field(3)
     """
-    person is who acted: a subject as in their token, or "system:" and a room.
+    person is who acted: a subject as in their token, or "system:" and a room. Somebody who was forgotten, or never
+     acted, has no events.
     """
 
     action: str = betterproto.string_field(4)
-    """action is one action, or a prefix such as "chat."."""
+    """
+    action is one action, or with a dot at its end all that begin so, such as "chat.".
+    """
 
     resource: str = betterproto.string_field(5)
-    """resource is what it was done to."""
+    """resource is what it was done to: a whole name."""
 
     outcome: str = betterproto.string_field(6)
     """outcome is "done" or "refused"."""
 
     since: datetime = betterproto.message_field(7)
-    """since is the earliest time."""
+    """since is the earliest time at which it happened."""
 
     until: datetime = betterproto.message_field(8)
     """until is the time before which it happened."""
@@ -161,7 +171,10 @@ class ListAuditEventsRequest(betterproto.Message):
 
 @dataclass(eq=False, repr=False)
 class ListAuditEventsResponse(betterproto.Message):
-    """ListAuditEventsResponse is a page."""
+    """
+    ListAuditEventsResponse is a page. Where events that pass are far between it may hold few or none, though there are
+     more: go on with the token.
+    """
 
     events: List["AuditEvent"] = betterproto.message_field(1)
     """events are at most 100 and 512 KiB."""
@@ -233,7 +246,7 @@ class GetConsistencyProofRequest(betterproto.Message):
     """GetConsistencyProofRequest names two heads by size."""
 
     first_size: int = betterproto.int64_field(1)
-    """first_size is the older head's."""
+    """first_size is the older head's; 0 means the oldest."""
 
     second_size: int = betterproto.int64_field(2)
     """second_size is the newer head's; 0 means the newest."""
@@ -252,7 +265,9 @@ class ConsistencyProof(betterproto.Message):
     """second is the newer head."""
 
     hashes: List[bytes] = betterproto.bytes_field(3)
-    """hashes are 32 bytes each, in the order of the RFC."""
+    """
+    hashes are 32 bytes each, in the order of the RFC; none between heads of one size.
+    """
 
 
 @dataclass(eq=False, repr=False)
