@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -32,6 +34,9 @@ class FakeSiem:
     status: int = 200
     poison: str = ""
     """The id of an event that it refuses."""
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
+    strayed: int = 0
+    """Requests that went where they were redirected to."""
     hang_up_after: int = 0
     """Messages, once."""
 
@@ -52,8 +57,21 @@ class FakeSiem:
         self.batches.append(len(events))
         return web.Response(status=204)
 
+    def reset(self) -> None:
+        """End every connection at once, without a word."""
+        for writer in self.writers:
+            with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as same:
+                same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                same.shutdown(socket.SHUT_RDWR)
+        self.writers.clear()
+
+    async def stray(self, _request: web.Request) -> web.Response:
+        self.strayed += 1
+        return web.Response()
+
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.asked += 1
+        self.writers.append(writer)
         with suppress(OSError, asyncio.IncompleteReadError):
             while True:
                 await self.open.wait()
@@ -95,6 +113,7 @@ async def syslog(fake: FakeSiem, context: ssl.SSLContext) -> AsyncIterator[None]
 async def webhook(fake: FakeSiem, context: ssl.SSLContext) -> AsyncIterator[None]:
     app = web.Application(client_max_size=64 * 1024 * 1024)
     app.router.add_post("/events", fake.post)
+    app.router.add_post("/elsewhere", fake.stray)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, fake.host, 0, ssl_context=context).start()

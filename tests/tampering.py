@@ -78,12 +78,20 @@ TAMPERED: dict[str, tuple[Callable[[Lines], Lines], Kind, int | None, int | None
     "events of the tail dropped": (
         lambda f: [*f[: where(f, AFTER)], f[-1]], Kind.CUT_TAIL, AFTER, EVENTS - 1),
     "something after the end": (lambda f: [*f, b"event"], Kind.MALFORMED, EVENTS, EVENTS),
+    "a second end": (lambda f: [*f, f[-1]], Kind.MALFORMED, EVENTS, EVENTS),
+    "a key among the events": (
+        lambda f: put(put(f, where(f, N), f[2], f[where(f, N)]), 2), Kind.MALFORMED, N, N),
+    "an event's index no number and its text changed": (
+        lambda f: put(f, where(f, N), f[where(f, N)].replace(b"%d " % N, b"x ", 1).replace(b'"done"', b'"gone"')),
+        Kind.ALTERED, N, N),
     "an empty line": (lambda f: put(f, where(f, N), b"", f[where(f, N)]), Kind.MALFORMED, N, N),
     "another version": (lambda f: put(f, 0, f[0].replace(b"audit 1 ", b"audit 2 ")), Kind.MALFORMED, None, None),
     "another tenant": (lambda f: put(f, 0, f[0].replace(b" acme ", b" globex ")), Kind.MALFORMED, None, None),
     "no header": (lambda f: f[1:], Kind.MALFORMED, None, None),
     "no keys": (lambda f: [f[0], *f[3:]], Kind.MALFORMED, None, None),
     "no start": (lambda f: put(f, 3), Kind.MALFORMED, None, None),
+    "a start with another chain": (
+        lambda f: put(f, 3, f[3].replace(b"0 AAAA", b"0 AAAB")), Kind.MALFORMED, None, None),
     "a second start": (lambda f: put(f, where(f, N), f[3], f[where(f, N)]), Kind.MALFORMED, N, N),
     "a key listed twice": (lambda f: put(f, 1, f[1], f[1]), Kind.MALFORMED, None, None),
     "only the header": (lambda f: f[:1], Kind.CUT_TAIL, None, None),

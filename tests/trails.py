@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from services.common.checkpoint import Checkpoint, Note, Signature, origin
-from services.common.merkle import UNCHAINED, Edge, leaf_hash, link
+from services.common.merkle import UNCHAINED, Edge, leaf_hash, link, links
 from services.common.schemas import canonical
 from services.common.signing import FileSigningKeys, Signer, VerifierKey
 from services.local.audit.form import End, Header, Key, Start
@@ -62,9 +62,10 @@ class Trail:
         """Its lines, without their ends."""
         written = io.BytesIO()
         writer, texts = Writer(written), self.texts[:end]
+        chains = links(UNCHAINED, map(leaf_hash, texts))
         writer.begin(Header(TENANT, ORIGIN), self.keys(len(texts)), self.start(first))
         for index in range(first, len(texts)):
-            writer.event(index, self.at(index + 1)[1], texts[index])
+            writer.event(index, chains[index], texts[index])
             if self.has_head(index + 1, len(texts)):
                 writer.head(str(self.head(index + 1)))
         writer.end()
@@ -80,10 +81,8 @@ class Trail:
         return Start(chain, edge)
 
     def at(self, size: int) -> tuple[Edge, bytes]:
-        leaves, chain = [leaf_hash(text) for text in self.texts[:size]], UNCHAINED
-        for leaf in leaves:
-            chain = link(chain, leaf)
-        return Edge().extend(leaves), chain
+        leaves = [leaf_hash(text) for text in self.texts[:size]]
+        return Edge().extend(leaves), [UNCHAINED, *links(UNCHAINED, leaves)][-1]
 
     def has_head(self, size: int, end: int) -> bool:
         return size % HEAD_EVERY == 0 or size in (ROTATED, end)

@@ -20,6 +20,7 @@ from services.common.errors import Unavailable
 WAIT_S = 2.0
 CONNECT_S = 1.0
 PING_S = 1.0
+SCANNED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,16 @@ class Cache:
             found = await self.redis.xread({key: f"{number}-0"}, count=1000, block=block)
         streams = found.values() if isinstance(found, dict) else [rows for _, rows in found or []]
         return [(int(entry_id.split(b"-")[0]), fields[b"e"]) for rows in streams for entry_id, fields in flat(rows)]
+
+    async def keys(self, pattern: str) -> AsyncIterator[str]:
+        """Names that match the glob pattern. One that comes or goes meanwhile may be among them or not."""
+        with cache_errors():
+            async for name in self.redis.scan_iter(match=pattern, count=SCANNED):
+                yield name.decode()
+
+    async def forget(self, keys: Sequence[str]) -> None:
+        with cache_errors():
+            await self.redis.unlink(*keys)
 
     async def publish(self, channel: str, news: bytes) -> None:
         """Tell whoever listens now. Nobody else will hear of it."""

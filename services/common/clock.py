@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 import uuid
 from datetime import UTC, datetime
@@ -24,8 +24,8 @@ class SystemClock:
 
 def new_id() -> uuid.UUID:
     """A UUIDv7 (RFC 9562): 48 bits of milliseconds, then chance. Sorts by time."""
-    milliseconds = time.time_ns() // 1_000_000
-    value = (milliseconds << 80) | (0x7 << 76) | (secrets.randbits(12) << 64) | (0b10 << 62) | secrets.randbits(62)
+    milliseconds, chance = time.time_ns() // 1_000_000, int.from_bytes(os.urandom(10), "big")
+    value = (milliseconds << 80) | (0x7 << 76) | ((chance >> 68) << 64) | (0b10 << 62) | (chance & (1 << 62) - 1)
     return uuid.UUID(int=value)
 
 

@@ -46,8 +46,6 @@ Tally: TypeAlias = Counter[str]
 FETCH_S = 0.5
 AGAIN_S, LONGEST_AGAIN_S = 0.2, 5.0
 """How long it takes to begin again when something is away."""
-FROZEN_S = 2.0
-"""So long after the deadline Postgres itself ends a transaction, such as that of a process that stands still."""
 ROLL_S = 3600.0
 ROOM = Caller.system("workers", "")
 
@@ -82,6 +80,8 @@ class Consumer:
     at_once: int = 2
     """How many partitions are worked at once, each on a connection. As many letters are tried at once."""
     deadline_s: float = 10.0
+    slack_s: float = 2.0
+    """So long after the deadline Postgres itself ends a transaction, such as that of a process that stands still."""
     patience: Patience = Patience()
     grace_s: float = 3.0
     """How long what is under way may take when the consumer is told to end."""
@@ -176,10 +176,10 @@ class Consumer:
                 try:
                     if entries:
                         await self.handle(tx, entries)
+                        crash.here("consumer: handled")
                 except Exception as fault:
                     failed = fault
                     raise
-                crash.here("consumer: handled")
                 await close(tx)
                 crash.here("consumer: held")
         except LeaseLost:
@@ -226,7 +226,7 @@ class Consumer:
     async def _retry(self) -> None:
         """Try the letter that has been due for the longest, or look again a little later."""
         async with self._transaction() as tx:
-            letter = await letters.claim(tx, self.group, self.deadline_s + 2 * FROZEN_S)
+            letter = await letters.claim(tx, self.group, self.deadline_s + 2 * self.slack_s)
         crash.here("consumer: claimed")
         if letter is None:
             await asyncio.sleep(self.patience.look_s)
@@ -278,7 +278,7 @@ class Consumer:
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Transaction]:
         async with self.db.own(ROOM) as tx:
-            await tx.execute(LIMIT, f"{(self.deadline_s + FROZEN_S) * 1000:.0f}ms")
+            await tx.execute(LIMIT, f"{(self.deadline_s + self.slack_s) * 1000:.0f}ms")
             yield tx
 
     def _count(self, tally: Tally) -> None:

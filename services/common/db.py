@@ -29,7 +29,10 @@ from services.common.wrapping import KeyAway, open_tenant_keys
 
 Record = asyncpg.Record
 
-ENTER = "SELECT set_config('role', $1, true), set_config('search_path', $2, true)"
+OPENING = """
+SELECT format('BEGIN %s; SELECT set_config(''role'', %L, true), set_config(''search_path'', %L, true)',
+              $1::text, $2::text, $3::text)
+"""
 ACQUIRE_S = 5.0
 STATEMENT_S = 10.0
 
@@ -110,7 +113,7 @@ class Transaction:
                 raise RuntimeError(f"{self.action} commits without saying what it is about: call tx.about(resource)")
             await self.audit(self.action, resource=self._note)
         if self._told:
-            await self.execute(outbox.INSERT, *outbox.columns(self._told))
+            await self.execute(*outbox.insert(self._told))
         return bool(self._told)
 
     async def _key(self, subject: str) -> SubjectKey | None:
@@ -163,6 +166,8 @@ class Database:
     clock: Clock
     subjects: Subjects
     bell: Bell = field(default_factory=Bell)
+    openings: dict[tuple[str, bool], str] = field(default_factory=dict)
+    """How the transactions of tenants begin, for reads alone or not: quoted by Postgres itself."""
 
     @asynccontextmanager
     async def tenant(self, caller: Caller, *, action: str = "") -> AsyncIterator[Transaction]:
@@ -209,18 +214,36 @@ class Database:
     @asynccontextmanager
     async def _begin(self, caller: Caller, action: str, call: Call, *, readonly: bool) -> AsyncIterator[Transaction]:
         with store_errors():
-            async with self.pool.acquire(timeout=ACQUIRE_S) as conn, conn.transaction(readonly=readonly):
-                await enter(conn, caller.tenant)
+            async with self.pool.acquire(timeout=ACQUIRE_S) as conn, self._entered(conn, caller.tenant, readonly):
                 tx = Transaction(conn, caller, action, call, self.clock, self.subjects)
                 if action:  # before any other lock, so that two of one new person wait for each other here
                     await tx.pseudonym()
                 yield tx
-                await tx.settle()
+                told = await tx.settle()
+        if told:
+            self.bell.ring()
+
+    @asynccontextmanager
+    async def _entered(self, conn: Any, tenant: str, readonly: bool) -> AsyncIterator[None]:
+        """A transaction, begun and made the tenant's by one message."""
+        opening = self.openings.get((tenant, readonly)) or await conn.fetchval(
+            OPENING, "READ ONLY" if readonly else "", f"t_{tenant}", f"t_{tenant}, ext"
+        )
+        try:
+            await begin(conn, opening, tenant)
+            self.openings[tenant, readonly] = opening
+            yield
+        except BaseException:
+            if not conn.is_closed():
+                await conn.execute("ROLLBACK")
+            raise
+        if await conn.execute("COMMIT") != "COMMIT":
+            raise RuntimeError("a statement has failed and the step went on as if it had not: nothing was kept")
 
 
-async def enter(conn: Any, tenant: str) -> None:
+async def begin(conn: Any, opening: str, tenant: str) -> None:
     try:
-        await conn.execute(ENTER, f"t_{tenant}", f"t_{tenant}, ext")
+        await conn.execute(opening)
     except (asyncpg.InvalidParameterValueError, asyncpg.InsufficientPrivilegeError) as refused:
         raise Denied("TENANT_UNKNOWN", f"This mesh does not serve the tenant {tenant}.", tenant=tenant) from refused
 
@@ -235,6 +258,7 @@ class store_errors:  # noqa: N801 - reads as a phrase: with store_errors()
         TimeoutError,
         asyncpg.PostgresConnectionError,
         asyncpg.InterfaceError,
+        asyncpg.InternalClientError,  # the server's last word came while nothing was asked
         asyncpg.OperatorInterventionError,
         asyncpg.InsufficientResourcesError,
         asyncpg.InvalidAuthorizationSpecificationError,

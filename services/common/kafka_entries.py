@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -22,13 +23,19 @@ def entries(records: Sequence[Any]) -> tuple[Entry, ...]:
     return tuple(entry for record in records if (entry := read(record)))
 
 
+@lru_cache(maxsize=64)
+def moment(milliseconds: int) -> datetime:
+    """Records of a batch have one time."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
 def read(record: Any) -> Entry | None:
     told = dict(record.headers)
     try:
         return Entry(
             record.topic, record.partition, record.offset, UUID(told["id"].decode()), told["tenant"].decode(),
             record.key.decode(), told["type"].decode(), record.value, told.get("traceparent", b"").decode(),
-            datetime.fromtimestamp(record.timestamp / 1000, UTC),
+            moment(record.timestamp),
         )  # fmt: skip
     except (KeyError, ValueError, AttributeError) as fault:
         where = {"topic": record.topic, "part": record.partition, "offset": record.offset}

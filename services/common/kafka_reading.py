@@ -43,8 +43,12 @@ class Member:
     consumer: Any
     owed: dict[Any, int] = field(default_factory=dict)
     """What could not be committed when it was done: a broker was away. It goes with the next."""
+    begun: set[Any] = field(default_factory=set)
+    """Partitions in which the group is known to stand somewhere."""
 
     async def fetch(self, most: int, within_s: float) -> Sequence[Sequence[Entry]]:
+        if new := self.consumer.assignment() - self.begun:
+            await self._begin(new)
         if self.owed:
             await self._settle()
         with kafka_errors():
@@ -70,6 +74,17 @@ class Member:
                     await rewind(self.consumer, where)
                 except IllegalStateError:  # lost meanwhile
                     return
+
+    async def _begin(self, new: set[Any]) -> None:
+        """A group that is new stands at the beginning, and can be seen to, before it has done anything."""
+        try:
+            async with asyncio.timeout(COMMIT_S):
+                bare = [where for where in new if await self.consumer.committed(where) is None]
+                for where, first in (await self.consumer.beginning_offsets(bare)).items() if bare else ():
+                    self.owed.setdefault(where, first)
+        except (KafkaError, TimeoutError):
+            return
+        self.begun.update(new)
 
     async def _settle(self) -> None:
         """Commit what is done. Brokers that are away get it later; until then it may be given out again elsewhere."""

@@ -18,10 +18,12 @@ SLOTS = 16
 LONGEST_EVENT = 3 * 1024 * 1024
 """Bytes. What a transaction tells in one event is bounded; brokers are set up for a little more."""
 
-INSERT = """
-INSERT INTO soma.outbox (id, tenant, aggregatetype, aggregateid, type, payload, slot, traceparent)
+FEW = 6
+INTO = "INSERT INTO soma.outbox (id, tenant, aggregatetype, aggregateid, type, payload, slot, traceparent)"
+INSERT = f"""
+{INTO}
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::json[], $7::int2[], $8::text[])
-"""
+"""  # noqa: S608 - constants
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,25 @@ def nature(message: Descriptor) -> tuple[str, str]:
 def slot(key: str) -> int:
     """0 to 15, the same in all places and for good: partitions and shards are this modulo their number."""
     return crc32(key.encode()) % SLOTS
+
+
+def insert(rows: Sequence[Row]) -> tuple[Any, ...]:
+    """The statement that writes the rows in their order, and its values. Few go as plain values: to encode arrays costs
+    more than the rest of it."""
+    if len(rows) > FEW:
+        return (INSERT, *columns(rows))
+    values = [
+        value for r in rows for value in (r.id, r.tenant, r.topic, r.key, r.type, r.payload, slot(r.key), r.traceparent)
+    ]
+    return (few(len(rows)), *values)
+
+
+@cache
+def few(rows: int) -> str:
+    """INSERT for so many rows, each value a parameter."""
+    places = iter(range(1, rows * 8 + 1))
+    tuples = ", ".join(f"({', '.join(f'${next(places)}' for _ in range(8))})" for _ in range(rows))
+    return f"{INTO} VALUES {tuples}"
 
 
 def columns(rows: Sequence[Row]) -> tuple[list[Any], ...]:

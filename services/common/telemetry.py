@@ -77,6 +77,23 @@ class Sight:
             "soma_audit_seal_seconds", "Age of a batch's oldest event when its head was signed.", buckets=SECONDS,
             registry=registry,
         )  # fmt: skip
+        self.slo_met = Gauge("soma_slo_met", "1 when the mesh meets the SLO over 30 days.", ["slo"], registry=registry)
+        self.slo_ratio = Gauge("soma_slo_ratio", "The share of 30 days that is good.", ["slo"], registry=registry)
+        self.slo_burn = Gauge(
+            "soma_slo_burn", "What is bad, in shares of what may be.", ["slo", "window"], registry=registry
+        )
+        self.slo_alerts = Gauge(
+            "soma_slo_alerts", "Tenants for whom it is missed, or will be soon.", ["slo"], registry=registry
+        )
+        self.reconcile_findings = Gauge(
+            "soma_reconcile_findings", "What disagreed with the log when last compared.", ["kind"], registry=registry
+        )
+        self.reconcile_repaired = Counter(
+            "soma_reconcile_repaired_total", "What of it was put right.", ["kind"], registry=registry
+        )
+        self.reconcile_time = Gauge(
+            "soma_reconcile_time_seconds", "When it was last compared, in Unix time.", registry=registry
+        )
         self.fallbacks = Counter("soma_fallbacks_total", "Models left for others.", ["provider"], registry=registry)
 
 

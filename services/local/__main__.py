@@ -104,6 +104,31 @@ def logs(
 
 
 @app.command()
+def log(
+    data: Data = HOME,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing it, until Ctrl-C.")] = False,
+) -> None:
+    """Show the event log: topics, consumers and how far they are behind, sealed trails, the archive."""
+    from services.local.commands import log
+
+    log.log(data, as_json, watch)
+
+
+@app.command()
+def reconcile(
+    tenant: Annotated[str, typer.Option(help="Of one tenant. Of all without.")] = "",
+    repair: Annotated[bool, typer.Option("--repair", help="Put right what follows from rows that are there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    data: Data = HOME,
+) -> None:
+    """Hold the event log against Postgres, the archive and Valkey. Exits with 1 when something is not as told."""
+    from services.local.commands import reconcile
+
+    raise typer.Exit(reconcile.reconcile(data, tenant, repair, as_json))
+
+
+@app.command()
 def run(part: Annotated[str, typer.Argument(help="Such as agent or router.")], data: Data = HOME) -> None:
     """Run one part in this terminal, in place of the managed one, until it ends."""
     from services.local.commands import run

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from services.local.fault import Fault
 from services.local.files import write_whole
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 
 POSTGRES, KAFKA = "postgres", "kafka"
 PAGE = 500
+Readers: TypeAlias = "Mapping[str, Mapping[Place, int]]"
 
-LOWEST = "SELECT least(coalesce(min(seq), 0), 0) FROM soma.outbox"
+JOINED = 'SELECT "group", topic, part, coalesce("offset", 0) AS "offset" FROM soma.log_groups'
+LOWEST = "SELECT least(min(seq), 1) FROM soma.outbox"
 GIVE_BACK = """
 INSERT INTO soma.outbox (seq, id, aggregatetype, aggregateid, type, payload, tenant, slot, traceparent, create_time)
 OVERRIDING SYSTEM VALUE
@@ -74,15 +77,17 @@ async def carry_over(stack: Stack) -> None:
     what comes twice is known by its id. Fault when it cannot be done."""
     from services.common.errors import Refusal
 
-    if not stack.log.left:
+    left = stack.log.left
+    if not left:
         return
     try:
-        async with opened(stack, stack.log.left) as (log, tx):
-            await give_back(log, tx)
-        async with opened(stack, stack.log.left) as (log, _):
-            await stand_at_ends(log)
+        async with opened(stack, left) as (log, tx):
+            readers = await readers_of(log, tx, left)
+            await give_back(log, tx, readers)
+        async with opened(stack, left) as (log, _):
+            await stand_at_ends(log, readers)
     except (Refusal, OSError, TimeoutError) as fault:
-        raise Fault(f"What {stack.log.left} still has of the event log cannot be taken over: {fault}") from fault
+        raise Fault(f"What {left} still has of the event log cannot be taken over: {fault}") from fault
     keep(stack.home, Choice(stack.log.engine))
 
 
@@ -103,9 +108,19 @@ async def opened(stack: Stack, engine: str) -> AsyncIterator[tuple[Log, Transact
         yield log, tx
 
 
-async def give_back(log: Log, tx: Transaction) -> int:
+async def readers_of(log: Log, tx: Transaction, engine: str) -> Readers:
+    """Where each group stands, those too that have not committed anything yet."""
+    if engine == POSTGRES:
+        found = defaultdict[str, dict[Any, int]](dict)
+        for row in await tx.fetch(JOINED):
+            found[row["group"]][row["topic"], row["part"]] = row["offset"]
+        return found
+    return {group: await log.standing(group) for group in await log.groups()}
+
+
+async def give_back(log: Log, tx: Transaction, readers: Readers) -> int:
     """Everything from the first entry on that some group has not read. Returns how many."""
-    spans = await unread(log)
+    spans = await unread(log, readers)
     count = sum(end - start for start, end in spans.values())
     seq = int(await tx.fetchval(LOWEST)) - count
     for place, (start, end) in spans.items():
@@ -115,26 +130,25 @@ async def give_back(log: Log, tx: Transaction) -> int:
     return count
 
 
-async def unread(log: Log) -> Mapping[Place, tuple[int, int]]:
-    """From where to where. A topic that no group has read from is unread."""
+async def unread(log: Log, readers: Readers) -> Mapping[Place, tuple[int, int]]:
+    """From where to where. A topic of which no group has heard is unread."""
     from services.common.topics import TOPICS
 
-    standing = [await log.standing(group) for group in await log.groups()]
     found = dict[Any, tuple[int, int]]()
     for topic in TOPICS:
-        readers = [places for places in standing if any(name == topic for name, _ in places)]
+        theirs = [places for places in readers.values() if any(name == topic for name, _ in places)]
         for place, (first, end) in (await log.ends(topic)).items():
-            start = max(first, min((places.get(place, first) for places in readers), default=first))
+            start = max(first, min((places.get(place, first) for places in theirs), default=first))
             if start < end:
                 found[place] = (start, end)
     return found
 
 
-async def stand_at_ends(log: Log) -> None:
+async def stand_at_ends(log: Log, readers: Readers) -> None:
     """Whoever comes back to this log does not read again what was carried over."""
-    for group in await log.groups():
-        topics = {topic for topic, _ in await log.standing(group)}
-        await log.stand(group, {place: end for t in sorted(topics) for place, (_, end) in (await log.ends(t)).items()})
+    for group, places in readers.items():
+        ends = {place: end for topic in {t for t, _ in places} for place, (_, end) in (await log.ends(topic)).items()}
+        await log.stand(group, ends)
 
 
 def columns(page: Any, seq: int) -> tuple[list[Any], ...]:

@@ -31,6 +31,8 @@ class WorkersConfig(RoomConfig):
     """The PEM file of the CA that the SIEM's certificate is of; absent: those that this machine trusts."""
     siem_token_file: Path | None = None
     """The file of the webhook's bearer token."""
+    reconcile_s: float = Field(default=300, gt=0)
+    """How often the log is held against Postgres, the archive and Valkey."""
 
 
 ROOM = Served("", lambda _servicer, _server: None, None)
@@ -54,7 +56,7 @@ def bench_of(config: WorkersConfig, ground: Ground, log: Log) -> Bench:
     return Bench(
         ground.db, log, ground.sight, config.keys_url, config.archive_url, config.siem_url,
         timedelta(seconds=config.archive_age_s), config.siem_ca, config.siem_token_file,
-        "kafka" if config.log_url else "postgres",
+        "kafka" if config.log_url else "postgres", config.cache_url, config.reconcile_s,
     )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ from services.workers.spool import Bounds, Spool
 
 GROUP = "archiver"
 ROOM = Caller.system("workers", "")
-READ_AT_ONCE = 500
+READ_AT_ONCE = 1000
 TENANTS_AT_ONCE = 8
 LONGEST_PAUSE_S = 30.0
 

@@ -10,6 +10,8 @@ from services.common.db import Database
 from services.common.log import Log
 from services.common.telemetry import Sight
 
+ARCHIVE_AGE = timedelta(hours=1)
+
 
 @dataclass(frozen=True, slots=True)
 class Bench:
@@ -21,9 +23,13 @@ class Bench:
     """Empty: there is no archive."""
     siem_url: str = ""
     """Empty: nobody else is told."""
-    archive_age: timedelta = timedelta(hours=1)
+    archive_age: timedelta = ARCHIVE_AGE
     """No event waits longer for its place in the archive."""
     siem_ca: Path | None = None
     siem_token_file: Path | None = None
     log_name: str = "postgres"
     """The engine of the log: its offsets are no other's."""
+    cache_url: str = ""
+    """Empty: there is no Valkey."""
+    reconcile_s: float = 300.0
+    """How often the log is held against the stores."""

@@ -13,9 +13,11 @@ import socket
 import ssl
 import struct
 import termios
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -26,6 +28,8 @@ PORT = 6514
 FACILITY, INFORMATIONAL, NOTICE = 13, 6, 5
 """13 is "log audit"."""
 LOOK_S = 0.005
+ESTABLISHED = 1
+MOST_AT_ONCE = 64 * 1024
 UNPRINTABLE = re.compile(r"[^!-~]")
 
 
@@ -49,39 +53,56 @@ def word(text: str, most: int) -> str:
 
 @dataclass(slots=True)
 class Syslog:
-    """One connection, opened when there is something to send, and anew when it is lost."""
+    """One connection, opened when there is something to send, and anew when it is lost. It is written to by a thread:
+    event loops do not tell what has left them."""
 
     host: str
     port: int
     context: ssl.SSLContext
     send_s: float
-    _stream: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+    _link: ssl.SSLSocket | None = None
 
     async def send(self, events: Sequence[Mapping[str, Any]]) -> None:
         """All of them, in order. Raises Unavailable: then some of them may have arrived."""
         content = b"".join(framed(message(event, socket.gethostname())) for event in events)
         try:
-            async with asyncio.timeout(self.send_s):
-                await deliver(await self._connected(), content)
-        except (OSError, ValueError) as fault:
-            self.close()
+            await asyncio.to_thread(self._deliver, content, monotonic() + self.send_s)
+        except OSError as fault:
+            self.close()  # half a message may be in it
             raise Unavailable("ROOM_UNAVAILABLE", f"The SIEM at {self.host} takes nothing: {fault!r}") from fault
         except BaseException:
-            self.close()  # half a message may be in it
+            self.close()
             raise
 
     def close(self) -> None:
-        if self._stream:
-            self._stream[1].transport.abort()
-        self._stream = None
+        link, self._link = self._link, None
+        if link:
+            with suppress(OSError):
+                link.setblocking(False)
+                while link.recv(MOST_AT_ONCE):  # what nobody has read makes the system reset the connection
+                    pass
+            with suppress(OSError):
+                link.shutdown(socket.SHUT_RDWR)
+            link.close()
 
-    async def _connected(self) -> asyncio.StreamWriter:
-        if self._stream and self._stream[0].at_eof():
+    def _deliver(self, content: bytes, deadline: float) -> None:
+        """Until the other host has acknowledged every byte, as far as this system can tell. Raises OSError when it has
+        hung up by then: a connection that is reset owes nothing any more, and has lost it."""
+        if self._link and not is_whole(self._link):
             self.close()
-        if not self._stream:
-            self._stream = await asyncio.open_connection(self.host, self.port, ssl=self.context)
-            self._stream[1].transport.set_write_buffer_limits(high=0)
-        return self._stream[1]
+        link = self._link = self._link or self._connect(deadline)
+        rest = memoryview(content)
+        while rest:
+            link.settimeout(left(deadline))
+            rest = rest[link.send(rest[:MOST_AT_ONCE]) :]
+        while unacknowledged(link):
+            time.sleep(min(LOOK_S, left(deadline)))
+        if not is_whole(link):
+            raise ConnectionResetError("the connection was lost")
+
+    def _connect(self, deadline: float) -> ssl.SSLSocket:
+        plain = socket.create_connection((self.host, self.port), left(deadline))
+        return self.context.wrap_socket(plain, server_hostname=self.host)
 
 
 @asynccontextmanager
@@ -93,18 +114,18 @@ async def open_syslog(host: str, port: int, context: ssl.SSLContext, send_s: flo
         syslog.close()
 
 
-async def deliver(writer: asyncio.StreamWriter, content: bytes) -> None:
-    """Until the other host has acknowledged every byte, as far as this system can tell."""
-    writer.write(content)
-    await writer.drain()
-    while unacknowledged(writer) and not writer.is_closing():
-        await asyncio.sleep(LOOK_S)
-    if writer.is_closing():
-        raise ConnectionResetError("the connection was lost")
+def left(deadline: float) -> float:
+    """Seconds. TimeoutError when there are none."""
+    if (seconds := deadline - monotonic()) <= 0:
+        raise TimeoutError("it takes too long")
+    return seconds
 
 
-def unacknowledged(writer: asyncio.StreamWriter) -> int:
-    with suppress(OSError):
-        answer = fcntl.ioctl(writer.get_extra_info("socket").fileno(), termios.TIOCOUTQ, b"\0" * 4)
-        return int(struct.unpack("i", answer)[0])
-    return 0
+def unacknowledged(link: socket.socket) -> int:
+    """Bytes."""
+    return int(struct.unpack("i", fcntl.ioctl(link.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0])
+
+
+def is_whole(link: socket.socket) -> bool:
+    """Whether neither side has closed it."""
+    return link.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == ESTABLISHED

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from services.workers import archiver, retention, sealer, siem
+from services.workers import archiver, reconcile, retention, sealer, siem, sla
 from services.workers.bench import Bench
 from services.workers.relay import relay
 
@@ -15,4 +15,6 @@ WORKS: Mapping[str, Callable[[Bench], Coroutine[Any, Any, None]]] = {
     "archiver": archiver.work,
     "retention": retention.work,
     "siem": siem.work,
+    "sla": sla.work,
+    "reconcile": reconcile.work,
 }

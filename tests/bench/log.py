@@ -1,4 +1,4 @@
-"""What the event log costs: an event and its audit row beside a bare transaction, the relay, a reader, the whole way."""
+"""What the event log costs: an event with its audit row beside a bare transaction; the relay; a reader; all the way."""
 
 from __future__ import annotations
 
@@ -94,9 +94,9 @@ async def open_bench() -> AsyncIterator[Bench]:
         await schema.migrate(admin_url, ("agent", "workers"))
         await schema.add_tenant(admin_url, "acme", ("agent",))
         urls = {}
-        for room in ("agent", "workers"):
-            await schema.set_room_password(admin_url, room, "bench")
-            urls[room] = f"postgresql://soma_{room}:bench@{admin_url.rpartition('@')[2]}"
+        for name in ("agent", "workers"):
+            await schema.set_room_password(admin_url, name, "bench")
+            urls[name] = f"postgresql://soma_{name}:bench@{admin_url.rpartition('@')[2]}"
         keys, clock = f"file://{folder / 'keys'}", SystemClock()
         room = await doors.enter_async_context(open_database(urls["agent"], keys, clock, connections=AT_ONCE))
         workers = await doors.enter_async_context(open_database(urls["workers"], keys, clock))
@@ -160,7 +160,7 @@ async def drain_rate(bench: Bench, events: int) -> float:
             outbox.Row(str(new_id()), "acme", TOPIC, f"acme/{n % 64}", "turn.asked", PAYLOAD, "") for n in range(1000)
         ]
         async with bench.workers.own(ROOM) as tx:
-            await tx.execute(outbox.INSERT, *outbox.columns(rows))
+            await tx.execute(*outbox.insert(rows))
     began, moved = time.perf_counter(), 0
     while gone := await relay.step(Shard(0, 1), relay.most):
         moved += gone
@@ -192,7 +192,7 @@ async def delays_ms(bench: Bench, seconds: float) -> list[float]:
         row = outbox.Row(str(new_id()), "acme", TOPIC, key, "turn.asked", PAYLOAD, "")
         told[row.id] = time.perf_counter()
         async with bench.room.upkeep(ADA) as tx:
-            await tx.execute(outbox.INSERT, *outbox.columns([row]))
+            await tx.execute(*outbox.insert([row]))
         bench.room.bell.ring()
 
     async def follow() -> None:

@@ -15,21 +15,27 @@ from prometheus_client import CollectorRegistry
 
 from services.common.clock import SystemClock
 from services.common.consumer import Consumer, Patience
-from services.common.db import Transaction, open_database
+from services.common.db import Database, Transaction, open_database
 from services.common.log import Entry
 from services.common.log_postgres import open_postgres_log
 from services.common.spans import Tracer
 from services.common.telemetry import Sight
 from services.workers import sealer
 from services.workers.bench import Bench
-from services.workers.relay import Relay
+from services.workers.relay import ROOM, Relay
 from tests.consuming import TOPIC, Seeing, what_of
 
 forking = multiprocessing.get_context("forkserver")
 forking.set_forkserver_preload([__name__])
 PATIENCE = Patience(attempts=50, first_s=0.05, longest_s=0.2, look_s=0.05)
-SLOW_S = 1.0
-"""Leases, deadlines and batches of the tests end sooner than in earnest."""
+REPEAT_S = 0.2
+REPEAT = """
+INSERT INTO soma.outbox (id, tenant, aggregatetype, aggregateid, type, payload, slot, traceparent)
+SELECT id, tenant, topic, key, type, payload, part, traceparent FROM soma.log
+WHERE topic = 'agent.messages' AND time > now() - interval '1 second' ORDER BY time, "offset" LIMIT 20
+"""
+LEASE_S = 0.7
+"""Leases, deadlines and batches end sooner than in earnest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +62,29 @@ async def work(follower: Follower) -> None:
     sight = Sight(Tracer(0.0), CollectorRegistry())
     async with (
         open_database(follower.url, follower.keys_url, SystemClock(), connections=10) as db,
-        open_postgres_log(db, lease_s=SLOW_S) as log,
+        open_postgres_log(db, lease_s=LEASE_S) as log,
         asyncio.TaskGroup() as tasks,
     ):
         consumer = Consumer(
             db, log, sight, follower.group, (TOPIC,), Seeing(follower.group, before=Stumbling()), batch=20,
-            deadline_s=SLOW_S, patience=PATIENCE,
+            deadline_s=1.0, slack_s=0.3, patience=PATIENCE, measure_s=0.5,
         )  # fmt: skip
         works: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = {
-            "relay": Relay(db, log, sight, most=50, batch_s=2 * SLOW_S).run,
+            "relay": Relay(db, log, sight, most=50, batch_s=1.5).run,
             "consumer": consumer.run,
+            "repeater": lambda: repeat(db),
             "sealer": lambda: sealer.work(Bench(db, log, sight, follower.keys_url)),
         }
         for name in follower.works:
             tasks.create_task(works[name]())
+
+
+async def repeat(db: Database) -> None:
+    """What a relay does that is killed before it knows that it was heard: the same events come into the log again."""
+    while True:
+        async with db.own(ROOM) as tx:
+            await tx.execute(REPEAT)
+        await asyncio.sleep(REPEAT_S)
 
 
 class Stumbling:

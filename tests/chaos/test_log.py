@@ -23,6 +23,7 @@ from services.common.caller import Caller
 from services.common.clock import SystemClock
 from services.common.db import Database, open_database
 from services.common.errors import Unavailable
+from services.common.log import Log
 from services.common.log_postgres import open_postgres_log
 from services.local import postgres
 from services.local.ports import free_port
@@ -118,6 +119,7 @@ class Writers:
 class Scene:
     server: Server
     db: Database
+    log: Log
     keys_url: str
     group: str
     followers: list[ForkServerProcess] = field(default_factory=list)
@@ -142,7 +144,7 @@ class Scene:
             async with alongside(writers.write(), name="writers"):
                 yield writers
 
-    async def some_more(self, writers: Writers, count: int = 60) -> None:
+    async def some_more(self, writers: Writers, count: int = 40) -> None:
         goal = writers.count + count
         await until(lambda: given(writers.count >= goal))
 
@@ -150,8 +152,7 @@ class Scene:
         """Whether all that was told is in the log, and the group has done all of it."""
         group = group or self.group
         try:
-            async with open_postgres_log(self.db) as log:
-                standing, ends = await log.standing(group), await log.ends(topic)
+            standing, ends = await self.log.standing(group), await self.log.ends(topic)
             left = await self.db.look("SELECT 1 FROM soma.outbox LIMIT 1")
             letters = await self.db.look(
                 "SELECT 1 FROM soma.retries WHERE \"group\" = $1 AND state <> 'dropped' LIMIT 1", group
@@ -160,15 +161,19 @@ class Scene:
             return False
         return not left and not letters and all(standing.get(p, first) >= end for p, (first, end) in ends.items())
 
-    async def check(self, writers: Writers) -> None:
-        """The law."""
+    async def check(self, writers: Writers, *, repeated: bool = False) -> None:
+        """The law. What was repeated is in the log more than once."""
         seen = [row["what"] for row in await self.db.look(
             'SELECT what FROM soma.seen WHERE "group" = $1 AND what LIKE $2 ORDER BY n', self.group, f"%.{self.group}.%"
         )]  # fmt: skip
-        async with open_postgres_log(self.db) as log:
-            logged = [what_of(entry) for place, (first, _) in (await log.ends(TOPIC)).items()
-                      for entry in await log.read(place, first, 10**6)]  # fmt: skip
+        logged = [
+            what_of(entry)
+            for place, (first, _) in (await self.log.ends(TOPIC)).items()
+            for entry in await self.log.read(place, first, 10**6)
+        ]
         logged = [what for what in logged if f".{self.group}." in what]
+        assert repeated == (len(logged) > len(set(logged)))
+        logged = list(dict.fromkeys(logged))
         for told in (seen, logged):
             assert writers.acknowledged <= set(told), "something acknowledged is lost"
             assert set(told) <= writers.acknowledged | writers.doubtful, "something was never acknowledged"
@@ -215,11 +220,13 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
 @pytest_asyncio.fixture(loop_scope="module")
 async def scene(server: Server) -> AsyncIterator[Scene]:
     keys_url = f"file://{server.folder.parent / 'keys'}"
-    async with open_database(server.url("workers"), keys_url, SystemClock(), connections=4) as db:
-        scene = Scene(server, db, keys_url, f"g{secrets.token_hex(4)}")
-        async with open_postgres_log(db) as log:
-            await log.make_topics()
-            await log.stand(scene.group, {place: end for place, (_, end) in (await log.ends(TOPIC)).items()})
+    async with (
+        open_database(server.url("workers"), keys_url, SystemClock(), connections=4) as db,
+        open_postgres_log(db) as log,
+    ):
+        scene = Scene(server, db, log, keys_url, f"g{secrets.token_hex(4)}")
+        await log.make_topics()
+        await log.stand(scene.group, {place: end for place, (_, end) in (await log.ends(TOPIC)).items()})
         try:
             yield scene
         finally:
@@ -235,19 +242,39 @@ CONSUMER = (
 
 @pytest.mark.parametrize("point", [*RELAY, *CONSUMER])
 async def test_nothing_is_lost_or_seen_twice_when_a_worker_is_killed(scene: Scene, point: str) -> None:
-    first = scene.start(SOMA_CRASH_AT=f"{point}:3")
     async with scene.writing() as writers:
-        await until_dead(first)
-        await scene.some_more(writers)
+        for time in (1, 3):
+            await until_dead(scene.start(SOMA_CRASH_AT=f"{point}:{time}"))
         scene.start()
         await scene.some_more(writers)
     await until(scene.through)
     await scene.check(writers)
 
 
+SEALED = "SELECT resource FROM soma.audit WHERE tenant = 'acme' AND action = 'turn.tested' AND resource LIKE $1"
+
+
+@pytest.mark.parametrize("point", ["consumer: handled", "consumer: held", "consumer: done"])
+async def test_each_acknowledged_act_is_in_the_sealed_trail_once_when_the_sealer_is_killed(
+    scene: Scene, point: str
+) -> None:
+    ends = await scene.log.ends("agent.audit")
+    await scene.log.stand("sealer", {place: end for place, (_, end) in ends.items()})
+    async with scene.writing() as writers:
+        for time in (1, 3):
+            await until_dead(scene.start("relay", "sealer", SOMA_CRASH_AT=f"{point}:{time}"))
+        scene.start("relay", "sealer")
+        await scene.some_more(writers)
+    await until(lambda: scene.through("sealer", "agent.audit"))
+    rows = await scene.db.look(SEALED, f"conversations/%.{scene.group}.%")
+    sealed = [row["resource"].removeprefix("conversations/") for row in rows]
+    assert writers.acknowledged <= set(sealed) <= writers.acknowledged | writers.doubtful
+    assert len(sealed) == len(set(sealed))
+
+
 @pytest.mark.parametrize("point", ["relay: moved", "consumer: handled", "consumer: held", "consumer: done"])
 async def test_one_that_stood_still_past_its_lease_changes_nothing_when_it_goes_on(scene: Scene, point: str) -> None:
-    stopped = scene.start(SOMA_STOP_AT=f"{point}:3")
+    stopped = scene.start(SOMA_STOP_AT=f"{point}:2")
     async with scene.writing() as writers:
         await until(lambda: given(is_stopped(stopped)))
         scene.start()
@@ -267,6 +294,18 @@ async def test_two_relays_and_two_consumers_at_once_do_the_work_of_one(scene: Sc
         await scene.some_more(writers, 300)
     await until(scene.through)
     await scene.check(writers)
+
+
+async def test_what_came_into_the_log_more_than_once_is_seen_once(scene: Scene) -> None:
+    works = ("relay", "consumer", "repeater")
+    async with scene.writing() as writers:
+        await until_dead(scene.start(*works, SOMA_CRASH_AT="consumer: done:3"))
+        again = scene.start(*works)
+        await scene.some_more(writers, 100)
+    again.kill()
+    scene.start()
+    await until(scene.through)
+    await scene.check(writers, repeated=True)
 
 
 async def test_nothing_acknowledged_is_lost_when_postgres_is_killed(scene: Scene) -> None:

@@ -103,7 +103,7 @@ def a_row(key: str, payload: str = "", topic: str = TOPIC) -> Row:
 
 
 async def write(tx: Transaction, *rows: Row) -> list[UUID]:
-    await tx.execute(outbox.INSERT, *outbox.columns(rows))
+    await tx.execute(*outbox.insert(rows))
     return [UUID(row.id) for row in rows]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from pathlib import Path
 
@@ -108,6 +109,16 @@ async def test_a_step_that_fails_leaves_neither_state_nor_event_nor_audit_row(ho
 
     assert not await house.rows("SELECT 1 FROM soma.told WHERE body->>'conversation' = $1", event.conversation)
     assert not await house.rows("SELECT 1 FROM soma.audited WHERE action = 'turn.tested'")
+
+
+async def test_a_step_that_hides_a_failed_statement_does_not_pass_for_done(house: House) -> None:
+    async with database(house) as db:
+        with pytest.raises(RuntimeError, match="nothing was kept"):
+            async with db.upkeep(ADA) as tx:
+                with contextlib.suppress(asyncpg.UndefinedTableError):
+                    await tx.execute("SELECT * FROM no_such_table")
+        async with db.upkeep(ADA) as tx:
+            assert await tx.fetchval("SELECT current_user") == "t_acme"
 
 
 async def test_a_write_that_does_not_say_what_it_is_about_does_not_commit(house: House) -> None:

@@ -25,8 +25,10 @@ from services.common.kafka_reading import Pulse, join
 from services.common.kafka_topics import LARGEST_BATCH
 from services.common.log import LeaseLost, Reader
 from services.common.log_kafka import KafkaLog, open_kafka_log
+from services.common.log_postgres import open_postgres_log
 from services.common.relaying import put_back
 from services.common.topics import TOPICS
+from services.local import event_log
 from services.local.workload.ca import new_root
 from tests.doors import log_suite as suite
 from tests.doors.log_suite import *  # noqa: F403 - the laws
@@ -193,6 +195,37 @@ async def test_a_commit_that_was_under_way_does_not_undo_where_a_group_was_put(e
         await engine.log.stand(group, where)
         await reader.commit(run)
         assert (await engine.log.standing(group))[run[0].place] == run[0].offset
+
+
+async def test_a_group_that_is_new_can_be_seen_at_the_beginning_before_it_has_done_anything(engine: Engine) -> None:
+    group = a_group()
+    async with engine.log.reader(group, [TOPIC]) as reader:
+        await reader.fetch(1, 1)
+        firsts = {place: first for place, (first, _) in (await engine.log.ends(TOPIC)).items()}
+        assert await engine.log.standing(group) == firsts
+
+
+async def test_what_nobody_has_read_goes_over_into_another_log_before_what_waits(engine: Engine) -> None:
+    group, key = a_group(), a_key()
+    await engine.log.stand(group, await ends(engine))
+    ids = await tell(engine, *(a_row(key) for _ in range(6)))
+    await engine.publish()
+    async with engine.log.reader(group, [TOPIC]) as reader:
+        await handle(engine, reader, (await first_run(reader))[:2])
+    ids += await tell(engine, a_row(key), a_row(key))
+    async with engine.db.own(ROOM) as tx:
+        readers = {group: await engine.log.standing(group)}
+        await event_log.give_back(engine.log, tx, readers)
+    await event_log.stand_at_ends(engine.log, readers)
+    assert await engine.log.standing(group) == await ends(engine)
+
+    async with open_postgres_log(engine.db) as log:
+        await log.make_topics()
+        other = Engine(engine.db, log, engine.admin_url, engine.mortal, engine.lease_s)
+        await other.publish()
+        async with log.reader(group, [TOPIC]) as reader:
+            books = await read(other, reader, has(ids[2:]))
+    assert books.by_key()[key] == ids[2:]
 
 
 async def test_what_others_write_into_a_topic_is_passed_over(engine: Engine) -> None:

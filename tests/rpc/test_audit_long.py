@@ -91,6 +91,13 @@ async def test_what_is_rare_is_found_and_pages_end_where_it_does(auditor: Audito
     assert (await auditor.page(action="no.")) == wire.ListAuditEventsResponse()
 
 
+async def test_a_time_with_many_events_has_the_same_bounds(auditor: Auditor) -> None:
+    half = BEGIN + timedelta(seconds=20_000)
+    assert (await auditor.page(until=half, page_size=1)).events[0].index == 19_999
+    rare = [event.index for event in await auditor.events(since=half, action="rare.thing")]
+    assert rare == list(range(20_000, SIZE, 1000))[::-1]
+
+
 async def test_a_page_ends_before_it_is_too_large(auditor: Auditor) -> None:
     until = BEGIN + timedelta(seconds=40)
     page = await auditor.page(until=until, page_size=100)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -15,16 +16,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from services.common.log_kafka import open_kafka_log
+from services.common.topics import TOPICS
 from services.local import leftovers, postgres
+from services.local.event_log import KAFKA
+from services.local.parts import log_url
 from services.local.ports import free_port
 from services.local.process import Process
 from services.local.stack import load_stack
 from services.local.wheels import postgres_program
+from tests.kafka import share_jars
 
 COMMAND_S = 100.0
+LOG = os.environ.get("SOMA_TEST_LOG", "")
+"""The engine of the log in each mesh of the tests; Postgres without."""
+WAITING = """
+SELECT id, aggregatetype AS topic, type, payload::jsonb AS body FROM soma.outbox
+UNION SELECT id, topic, type, payload::jsonb FROM soma.log
+"""
 TOLD = """
-every AS (SELECT id, aggregatetype AS topic, type, payload::jsonb AS body FROM soma.outbox
-          UNION ALL SELECT id, topic, type, payload::jsonb FROM soma.log),
+every AS (SELECT * FROM json_to_recordset({told}) AS told (id uuid, topic text, type text, body jsonb)
+          UNION SELECT * FROM ({waiting}) AS waiting),
 told AS (SELECT * FROM every WHERE topic <> 'agent.audit'),
 audited AS (SELECT id, type AS action, body FROM every WHERE topic = 'agent.audit')
 """
@@ -63,8 +75,11 @@ class Mesh:
         ours = {"SOMA_DATA": str(self.home), "SOMAGENT_MODE": self.mode, "COLUMNS": "200"}
         return {**os.environ, **ours, **self.environment, **(more or {})}
 
-    def up(self) -> None:
-        self.soma("up", "--port", str(self.port))
+    def up(self, *words: str) -> None:
+        log = ("--log", LOG) if LOG and "--log" not in words else ()
+        if KAFKA in (*words, LOG):
+            share_jars(self.home / "kafka")
+        self.soma("up", "--port", str(self.port), *log, *words)
 
     def down(self) -> None:
         self.soma("down")
@@ -81,15 +96,24 @@ class Mesh:
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
         """What a query gives to Postgres' administrator. `told` has the events, `audited` those of the audit trail."""
+        told = [*self.query(WAITING), *told_to_kafka(self.home)] if self.on_kafka else []
+        words = f"$told${json.dumps(told)}$told$"
+        return self.query(sql, f"WITH {TOLD.format(told=words, waiting=WAITING)}")
+
+    def query(self, sql: str, before: str = "") -> list[dict[str, Any]]:
         stack = load_stack(self.home)
         url = postgres.url(stack.ports["postgres"], stack.passwords["postgres"])
-        query = f"WITH {TOLD} SELECT coalesce(json_agg(found), '[]') FROM ({sql}) AS found"
         done = subprocess.run(
-            [postgres_program("psql"), url, "-XAtc", query], capture_output=True, text=True, timeout=20, check=False
-        )
+            [postgres_program("psql"), url, "-XAtf", "-"], capture_output=True, text=True, timeout=20, check=False,
+            input=f"{before} SELECT coalesce(json_agg(found), '[]') FROM ({sql}) AS found",
+        )  # fmt: skip
         assert done.returncode == 0, done.stderr
         rows: list[dict[str, Any]] = json.loads(done.stdout)
         return rows
+
+    @property
+    def on_kafka(self) -> bool:
+        return load_stack(self.home).log.engine == KAFKA
 
     def kill(self, part: str, number: int = signal.SIGKILL) -> int:
         """Send a signal to a part; returns its pid."""
@@ -106,12 +130,25 @@ class Mesh:
         return "".join(f"\n--- {log.name}\n{log.read_text(errors='replace')[-1500:]}" for log in logs)
 
 
+def told_to_kafka(home: Path) -> list[dict[str, Any]]:
+    """What is in the topics."""
+    stack = load_stack(home)
+
+    async def read() -> list[dict[str, Any]]:
+        async with open_kafka_log(log_url(stack, KAFKA), None) as log:
+            spans = {place: span for topic in TOPICS for place, span in (await log.ends(topic)).items()}
+            found = [e for place, (first, end) in spans.items() for e in await log.read(place, first, end - first)]
+        return [{"id": str(e.id), "topic": e.topic, "type": e.type, "body": json.loads(e.payload)} for e in found]
+
+    return asyncio.run(read())
+
+
 @contextmanager
-def running_mesh(home: Path, mode: str) -> Iterator[Mesh]:
+def running_mesh(home: Path, mode: str, *words: str) -> Iterator[Mesh]:
     """A mesh that is up, on a free port; at the end nothing of it runs."""
     mesh = Mesh(home, free_port(), mode)
     try:
-        mesh.up()
+        mesh.up(*words)
         yield mesh
     finally:
         with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):

@@ -16,7 +16,7 @@ from services.local.ports import free_port
 from services.local.process import Process
 from tests.system.mesh import Mesh, wait_until
 
-PARTS = {"postgres", "valkey", "issuer", "router", "canvas", "agent", "edge"}
+PARTS = {"postgres", "valkey", "issuer", "router", "canvas", "agent", "console", "workers", "edge"}
 NewMesh = Callable[[], Mesh]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from services.common.merkle import Edge, leaf_hash
 from services.common.signing import VerifierKey
 from services.local.audit.finding import Finding, Kind
 from services.local.audit.form import Key, Start, head_line
+from services.local.audit.ring import Ring
 from services.local.audit.verify import Known, Verdict, verify
 from tests.tampering import AFTER, BEFORE, TAMPERED, Lines, N, put, rewritten, signed_by, with_heads_of
 from tests.trails import EVENTS, HEAD_EVERY, NOON, ORIGIN, ROTATED, Hand, Trail, chained, closed, event, packed, where
@@ -98,7 +100,8 @@ def test_any_byte_that_changes_is_found_and_in_an_event_its_index_too(lines: Lin
 def test_what_was_done_to_a_file_is_named(lines: Lines, what: str, closes: bool) -> None:
     tamper, kind, index, through = TAMPERED[what]
     tampered = tamper(lines)
-    if closes and kind is not Kind.CUT_TAIL and tampered[-1:] == lines[-1:]:
+    ends_once = tampered[-1:] == lines[-1:] and lines[-1] not in tampered[:-1]
+    if closes and kind is not Kind.CUT_TAIL and ends_once:
         tampered = closed(tampered)
     assert named(found(tampered)) == (kind, index, through)
 
@@ -111,6 +114,10 @@ def test_a_start_that_is_not_the_trail_s_leads_to_no_head(trail: Trail, first: i
     at = next(at for at, line in enumerate(file) if line.startswith(b"start "))
     finding = found(closed(put(file, at, forged.line.encode())))
     assert named(finding) == (Kind.ALTERED, first, HEAD_EVERY - 1)
+    head = head_line(str(trail.head(first))).encode()
+    alone = found(closed([*file[:at], forged.line.encode(), head]))
+    assert named(alone) == (Kind.ALTERED, first, None)
+    assert judged(closed([*file[: at + 1], head])).finding is None
 
 
 def test_a_chain_computed_anew_does_not_lead_to_the_next_head(trail: Trail, lines: Lines) -> None:
@@ -171,7 +178,16 @@ def test_a_trail_of_another_key_holds_only_for_who_pins_none(trail: Trail, stran
     verdict = judged(forged)
     assert verdict.finding is None
     assert verdict.trusted == [stranger.key]
-    assert named(found(forged, trail.old.key)) == (Kind.WRONG_KEY, 0, ROTATED - 2)
+    finding = found(forged, trail.old.key)
+    assert named(finding) == (Kind.WRONG_KEY, 0, ROTATED - 2)
+    assert "another trail" in finding.text
+
+
+def test_a_key_with_the_id_of_the_pinned_one_is_another_key(trail: Trail, stranger: Hand) -> None:
+    """Four bytes of id can be found by trying."""
+    ring = Ring(ORIGIN, {trail.old.key.id: Key(stranger.key, 1)}, {trail.old.key.id: EVENTS})
+    assert ring.trusted([trail.old.key]) == []
+    assert ring.vouched([trail.old.key]) == 0
 
 
 def test_a_pinned_key_vouches_across_the_rotation(trail: Trail, lines: Lines) -> None:
@@ -202,6 +218,8 @@ def test_a_head_from_elsewhere_must_lie_on_the_trail(trail: Trail, lines: Lines,
     assert judged(lines, head=trail.head(size)).finding is None
     other = rewritten(trail, 0, FORGED)
     assert found(lines, head=other.head(size)).kind is Kind.FORKED
+    other_chain = Checkpoint(ORIGIN, size, trail.at(size)[0].root, bytes(64), NOON).text
+    assert found(lines, head=Note(other_chain, (trail.new.sign(other_chain),))).kind is Kind.FORKED
 
 
 def test_a_head_from_elsewhere_must_be_signed_with_a_key_that_is_trusted(
@@ -223,11 +241,20 @@ def test_a_head_older_than_a_file_s_beginning_is_not_passed_over(trail: Trail) -
     ("text", "why"),
     [(b'{"b":1,"a":2}', "RFC 8785"), (b'{"tenant":"globex"}', "acme"), (b"{", "JSON"), (b'["x"]', "acme")],
 )
-@pytest.mark.parametrize("index", [0, EVENTS - 1])
-def test_what_was_sealed_without_being_canonical_is_told(trail: Trail, index: int, text: bytes, why: str) -> None:
-    finding = found(rewritten(trail, index, text).file())
+@pytest.mark.parametrize(("first", "index"), [(0, 0), (5, 5), (0, EVENTS - 1)])
+def test_what_was_sealed_without_being_canonical_is_told(
+    trail: Trail, first: int, index: int, text: bytes, why: str
+) -> None:
+    finding = found(rewritten(trail, index, text).file(first))
     assert (finding.kind, finding.index) == (Kind.MALFORMED, index)
     assert why in finding.text
+
+
+def test_each_thousandth_event_is_read_as_json_too(tmp_path: Path) -> None:
+    long = Trail.make(tmp_path, count=1100)
+    assert judged(long.file()).finding is None
+    assert named(found(rewritten(long, 1000, b"{}").file())) == (Kind.MALFORMED, 1000, 1000)
+    assert judged(rewritten(long, 999, b"{}").file()).finding is None
 
 
 @pytest.mark.parametrize("place", [0.0, 0.1, 0.5, 0.9, 1.0])
@@ -247,11 +274,43 @@ def test_garbage_is_no_audit_file(garbage: bytes) -> None:
     assert (finding.kind, finding.index) == (Kind.MALFORMED, None)
 
 
+def test_a_line_without_end_is_not_read_into_memory() -> None:
+    assert "longer than" in found(b"x" * 9_000_000 + b"\n").text
+
+
+def test_another_file_is_told_from_an_audit_file() -> None:
+    assert "begins with the word soma-audit" in found(b"%PDF 1 acme soma.local/audit/acme\n").text
+
+
+def test_a_later_format_asks_for_a_later_release(lines: Lines) -> None:
+    assert "newer release" in found(put(lines, 0, lines[0].replace(b"audit 1 ", b"audit 2 "))).text
+
+
 def test_a_key_that_names_itself_otherwise_is_refused(trail: Trail, lines: Lines, tmp_path: Path) -> None:
     other = Hand.new(tmp_path, "soma.local/audit/globex")
     assert found(put(lines, 1, Key(other.key, 1, ROTATED).line.encode())).kind is Kind.MALFORMED
+    twice = Key(trail.old.key, ROTATED).line.encode()
+    assert found(put(lines, 2, twice)).index is None
+    backwards = Key(trail.old.key, ROTATED, 1).line.encode()
+    assert named(found(put(lines, 1, backwards))) == (Kind.MALFORMED, None, None)
     overlapping = Key(trail.old.key, 1, ROTATED + 1).line.encode()
     assert found(put(lines, 1, overlapping)).kind is Kind.MALFORMED
+
+
+def test_a_head_of_another_trail_is_refused_though_the_key_signed_it(trail: Trail, lines: Lines) -> None:
+    edge, chain = trail.at(AFTER)
+    head = Checkpoint("soma.local/audit/globex", AFTER, edge.root, chain, NOON)
+    note = Note(head.text, (trail.old.sign(head.text),))
+    forged = closed(put(lines, where(lines, AFTER - 1) + 1, head_line(str(note)).encode()))
+    assert named(found(forged)) == (Kind.MALFORMED, AFTER, AFTER)
+
+
+@pytest.mark.parametrize(
+    "other", [lambda head: head.replace(b"soma", b"\\u0073oma", 1), lambda _: b"head 5", lambda _: b"head"]
+)
+def test_a_head_is_written_one_way(lines: Lines, other: Callable[[bytes], bytes]) -> None:
+    at = where(lines, AFTER - 1) + 1
+    assert named(found(closed(put(lines, at, other(lines[at]))))) == (Kind.MALFORMED, AFTER, AFTER)
 
 
 def test_the_chain_of_a_line_is_that_of_its_place(trail: Trail, lines: Lines) -> None:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from services.local.fault import Fault
+from services.local.issuer.people import PEOPLE
 from services.local.stack import Stack, load_stack
-
-ROLES = ("admin", "auditor", "member")
 
 
 def token(home: Path, tenant: str, person: str, roles: Sequence[str], ttl_s: int) -> str:
@@ -23,5 +22,5 @@ def mint(stack: Stack, tenant: str, person: str, roles: Sequence[str] = (), ttl_
 
     if not TENANT.fullmatch(tenant):
         raise Fault(f"{tenant!r} cannot be a tenant: use 2 to 40 of a-z, 0-9 and _, beginning with a letter.")
-    chosen = tuple(roles) or ((person,) if person in ROLES else ("member",))
+    chosen = tuple(roles) or PEOPLE.get(person, ("member",))
     return key.mint(stack.home / "issuer", stack.issuer, "soma", tenant, person, chosen, ttl_s, SystemClock())

@@ -29,9 +29,9 @@ from services.local.issuer.grants import (
     read_redirect,
 )
 from services.local.issuer.key import open_key
+from services.local.issuer.people import PEOPLE
 from services.local.issuer.sign_in import Page, read_page
 
-PEOPLE = ("admin", "auditor", "member")
 BODY_BYTES = 32 * 1024
 
 
@@ -54,10 +54,10 @@ class IssuerConfig(BaseSettings):
 
 
 def demo_accounts(tenants: str) -> dict[str, Account]:
-    """An admin, an auditor and a member of each tenant, by subject. `tenants` is names, or the path of a file of them."""
+    """The demo accounts of each tenant, by subject. `tenants` is names, or the path of a file of names."""
     names = Path(tenants).read_text() if "/" in tenants and Path(tenants).exists() else tenants
     known = [name for name in names.replace(",", " ").split() if TENANT.fullmatch(name)]
-    accounts = (Account(tenant, person, (person,)) for tenant in dict.fromkeys(known) for person in PEOPLE)
+    accounts = (Account(tenant, person, PEOPLE[person]) for tenant in dict.fromkeys(known) for person in PEOPLE)
     return {account.subject: account for account in accounts}
 
 

@@ -25,11 +25,18 @@ ALTER TABLE soma.outbox ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own_tenant ON soma.outbox FOR INSERT TO soma_tenant WITH CHECK ('t_' || tenant = current_user);
 GRANT INSERT ON soma.outbox TO soma_tenant;
 
+-- What was told before comes along, as canonical JSON: flat, its names in order.
+CREATE FUNCTION soma.canonical(body jsonb) RETURNS json LANGUAGE sql IMMUTABLE AS $$
+    SELECT ('{' || string_agg(to_json(key)::text || ':' || value::text, ',' ORDER BY key COLLATE "C") || '}')::json
+    FROM jsonb_each(body)
+$$;
 INSERT INTO soma.outbox (id, aggregatetype, aggregateid, type, payload, tenant, slot, traceparent, create_time)
-SELECT id, topic, key, type, body, tenant, 0, traceparent, create_time FROM soma.outbox_001 ORDER BY create_time, id;
+SELECT id, topic, key, type, soma.canonical(body), tenant, 0, traceparent, create_time
+FROM soma.outbox_001 ORDER BY create_time, id;
 INSERT INTO soma.outbox (id, aggregatetype, aggregateid, type, payload, tenant, slot, create_time)
-SELECT id, 'agent.audit', tenant || '/' || (body->>'subject'), action, body, tenant, 0, create_time
+SELECT id, 'agent.audit', tenant || '/' || (body->>'subject'), action, soma.canonical(body), tenant, 0, create_time
 FROM soma.audit ORDER BY create_time, id;
+DROP FUNCTION soma.canonical(jsonb);
 DROP TABLE soma.outbox_001, soma.audit;
 
 -- Those who work on the log for all tenants: the relay, the sealer, consumers.

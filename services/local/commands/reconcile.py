@@ -1,0 +1,113 @@
+"""`soma reconcile`: the log held against Postgres, the archive and Valkey, once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from services.local.acts import acting
+from services.local.commands.events import at_database, log_url, opened
+from services.local.fault import Fault
+from services.local.stack import Stack, load_stack
+
+if TYPE_CHECKING:
+    from services.workers.findings import Finding
+    from services.workers.reconcile import Report
+
+MOST = 20
+"""Findings of one kind that are printed."""
+
+
+def reconcile(home: Path, tenant: str, repair: bool, as_json: bool) -> int:
+    """Print what disagrees. 1 when something does that is not put right."""
+    stack = load_stack(home)
+    resource = f"tenants/{tenant}" if tenant else "mesh"
+    with acting(home, "mesh.reconciled", resource, tenant) if repair else nullcontext():
+        report = at_database(compare(stack, tenant, repair))
+    if not (report.compared["tenants"] or report.findings):
+        raise Fault(f"This mesh does not serve the tenant {tenant}. See: soma tenant list" if tenant else "No tenants.")
+    if as_json:
+        sys.stdout.write(json.dumps(facts(report), indent=2) + "\n")
+    else:
+        show(report)
+    return 1 if any(not one.repaired for one in report.findings) else 0
+
+
+async def compare(stack: Stack, tenant: str, repair: bool) -> Report:
+    from services.common.cache import open_cache
+    from services.common.log_engine import open_log
+    from services.local.parts import workers_part
+    from services.workers.bench import ARCHIVE_AGE
+    from services.workers.reconcile import Reconciler, archived_within
+
+    url, environment = log_url(stack), workers_part(stack).environment
+    archived = archived_within(ARCHIVE_AGE) if environment.get("SOMA_ARCHIVE_URL") else None
+    async with (
+        opened(stack) as db,
+        open_log(url, db, None) as log,
+        open_cache(environment["SOMA_CACHE_URL"], connections=2) as cache,
+    ):
+        engine = "kafka" if url else "postgres"
+        return await Reconciler(db, log, engine, cache, archived).compare(tenant, repair=repair)
+
+
+def show(report: Report) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"Compared what happened from {clock(report.span.since)} to {clock(report.span.until)}:")
+    console.print(f"[dim]{counted(report)}[/]\n")
+    kinds = list(dict.fromkeys(one.kind for one in report.findings))
+    for kind in kinds:
+        show_kind(console, [one for one in report.findings if one.kind == kind])
+    for skipped in report.skipped:
+        console.print(f"[yellow]Not looked at.[/] {skipped}")
+    if not kinds:
+        console.print("[green]✓[/] Nothing disagrees.")
+
+
+def show_kind(console: Any, found: list[Finding]) -> None:
+    """One heading, a line each, and what to do about those that are left."""
+    left = [one for one in found if not one.repaired]
+    for one in [*left, *(one for one in found if one.repaired)][:MOST]:
+        mark = "[green]✓[/]" if one.repaired else "[red]✗[/]"
+        console.print(f"{mark} {one.tenant}  {one.says}{' Put right.' if one.repaired else ''}")
+        console.print(f"  [dim]{one.resource}[/]")
+    if more := len(found) - MOST:
+        console.print(f"  [dim]and {more:,} more[/]") if more > 0 else None
+    if left:
+        console.print(f"  {left[0].advice}\n")
+
+
+def counted(report: Report) -> str:
+    return ", ".join(f"{number:,} {name if number != 1 else name[:-1]}" for name, number in report.compared.items())
+
+
+def clock(time: Any) -> str:
+    return f"{time.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def facts(report: Report) -> dict[str, Any]:
+    from services.common.clock import rfc3339
+
+    return {
+        "since": rfc3339(report.span.since),
+        "until": rfc3339(report.span.until),
+        "compared": dict(report.compared),
+        "skipped": report.skipped,
+        "findings": [
+            {
+                "tenant": one.tenant,
+                "kind": one.kind,
+                "resource": one.resource,
+                "event": one.event or None,
+                "says": one.says,
+                "repaired": one.repaired,
+                "advice": None if one.repaired else one.advice,
+            }
+            for one in report.findings
+        ],
+    }

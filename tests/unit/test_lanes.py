@@ -1,0 +1,116 @@
+"""Lanes: order within a partition, several at once, and no work after a gap."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from services.common.lanes import Lanes, Run
+from services.common.log import Entry
+
+
+def run_of(part: int, *offsets: int) -> Run:
+    now = datetime.now(UTC)
+    return [Entry("t", part, offset, uuid4(), "acme", "acme/x", "x", b"{}", "", now) for offset in offsets]
+
+
+class Working:
+    """Notes what it is given; fails at some offsets, as often as it is told to."""
+
+    def __init__(self, **fails: int) -> None:
+        self.given: list[list[int]] = []
+        self.fails = {int(offset.removeprefix("at_")): times for offset, times in fails.items()}
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, run: Run) -> bool:
+        self.given.append([entry.offset for entry in run])
+        await self.go_on.wait()
+        for entry in run:
+            if self.fails.get(entry.offset, 0):
+                self.fails[entry.offset] -= 1
+                return False
+        return True
+
+
+async def settled() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_what_waits_behind_a_run_that_failed_is_not_worked() -> None:
+    work = Working(at_1=1)
+    lanes = Lanes(work, at_once=2, batch=2)
+    lanes.put(run_of(0, 1, 2))
+    lanes.put(run_of(0, 3, 4))
+    work.go_on.set()
+    await settled()
+    assert work.given == [[1, 2]]
+
+
+async def test_what_is_read_after_a_run_that_failed_is_not_worked_before_its_partition_is_given_out_again() -> None:
+    work = Working(at_1=1)
+    lanes = Lanes(work, at_once=2, batch=2)
+    work.go_on.set()
+    lanes.put(run_of(0, 1))
+    await settled()
+    lanes.put(run_of(0, 2))
+    await settled()
+    assert work.given == [[1]]
+    async with asyncio.timeout(5):
+        while not lanes.broken():
+            await asyncio.sleep(0.01)
+    lanes.put(run_of(0, 1, 2))
+    await settled()
+    assert work.given == [[1], [1, 2]]
+
+
+async def test_runs_that_wait_are_joined_up_to_a_batch_and_kept_in_order() -> None:
+    work = Working()
+    lanes = Lanes(work, at_once=2, batch=4)
+    for offset in range(7):
+        lanes.put(run_of(0, offset))
+    await settled()
+    work.go_on.set()
+    await settled()
+    assert work.given == [[0, 1, 2, 3], [4, 5, 6]]
+
+
+async def test_a_partition_that_fails_again_waits_longer_and_the_others_do_not() -> None:
+    work = Working(at_1=2)
+    lanes = Lanes(work, at_once=2, batch=4)
+    work.go_on.set()
+    lanes.put(run_of(0, 1))
+    await settled()
+    first = lanes.opening_s(60)
+    async with asyncio.timeout(5):
+        while not lanes.broken():
+            await asyncio.sleep(0.01)
+    lanes.put(run_of(0, 1))
+    lanes.put(run_of(1, 9))
+    await settled()
+    assert lanes.opening_s(60) > first
+    assert [9] in work.given
+
+
+async def test_nothing_more_comes_in_while_the_lanes_are_full() -> None:
+    work = Working()
+    lanes = Lanes(work, at_once=1, batch=2)
+    lanes.put(run_of(0, *range(await lanes.room())))
+    waiting = asyncio.create_task(lanes.room())
+    await settled()
+    assert not waiting.done()
+    work.go_on.set()
+    async with asyncio.timeout(5):
+        assert await waiting >= 2
+
+
+async def test_at_the_end_what_is_worked_is_finished_and_nothing_else_begun() -> None:
+    work = Working()
+    lanes = Lanes(work, at_once=1, batch=1)
+    for offset in range(3):
+        lanes.put(run_of(0, offset))
+    await settled()
+    asyncio.get_running_loop().call_soon(work.go_on.set)
+    await lanes.end(5)
+    assert work.given == [[0]]
