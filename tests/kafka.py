@@ -108,7 +108,8 @@ def share_jars(folder: Path) -> None:
         kafka.fetch(JARS, print)
     except Fault as fault:
         pytest.skip(f"no Kafka here: {fault}")
-    folder.mkdir(parents=True, exist_ok=True)
+    for place in (folder.parent, folder):
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not kafka.jars_of(folder).exists():
         kafka.jars_of(folder).symlink_to(kafka.jars_of(JARS))
 

@@ -92,7 +92,7 @@ def needs_value(descriptor: FieldDescriptor) -> bool:
     return (
         bool(said.get("minLength") or said.get("minItems") or said.get("minProperties"))
         or said.get("format") in ("uuid", "uri", "email")
-        or not matches(said.get("pattern", ""), "")
+        or not matches(said.get("pattern", ""), str(descriptor.default_value))
         or descriptor.default_value not in said.get("enum", [descriptor.default_value])
     )
 

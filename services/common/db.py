@@ -144,8 +144,13 @@ class Bell:
         while True:
             await self._rung.wait()
             with suppress(*store_errors.AWAY):
-                await self._tell_on(await asyncpg.connect(url, timeout=ACQUIRE_S, command_timeout=ACQUIRE_S))
+                await self._tell_on(await self._connection(url))
             await asyncio.sleep(self.AGAIN_S)
+
+    async def _connection(self, url: str) -> Any:
+        """Nobody waits for the disk because of a ring."""
+        settings = {"synchronous_commit": "off"}
+        return await asyncpg.connect(url, timeout=ACQUIRE_S, command_timeout=ACQUIRE_S, server_settings=settings)
 
     async def _tell_on(self, conn: Any) -> None:
         try:

@@ -11,7 +11,6 @@ from typing import Any
 from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.errors import (
     IllegalGenerationError,
-    KafkaError,
     NoError,
     RebalanceInProgressError,
     UnknownMemberIdError,
@@ -70,8 +69,8 @@ async def members(client: Any, node: int, group: str) -> Sequence[str]:
     return [member[0] for member in found]
 
 
-async def commit(client: Any, node: int, group: str, places: Mapping[Place, int]) -> type[KafkaError]:
-    """As nobody's member, which counts while there is none."""
+async def commit(client: Any, node: int, group: str, places: Mapping[Place, int]) -> Any:
+    """As nobody's member, which counts while there is none. Returns the class of the first error."""
     by_topic = defaultdict(list)
     for (topic, part), offset in places.items():
         by_topic[topic].append((part, offset, ""))

@@ -411,7 +411,7 @@ def events_replay(
     may be running.
 
     What a handler did the first time is not undone. It must be idempotent by the event's id: an event that it sees
-    twice must leave what seeing it once leaves. The handlers of this mesh are.
+    twice must leave what seeing it once leaves, as the sealer's does. A SIEM is told again.
     """
     from services.local.commands import events
 

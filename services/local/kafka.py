@@ -37,7 +37,8 @@ def fetch(folder: Path, say: Callable[[str], None]) -> None:
     say("Fetching Kafka's jars by Maven, once: 44 MB.")
     half = jars.with_name(f"{jars.name}.half")
     shutil.rmtree(half, ignore_errors=True)
-    half.mkdir(parents=True, mode=0o700)
+    for place in (folder.parent, folder, half):  # of what it makes above, mkdir gives the mode to none
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
     words = [
         maven,
         "-q",

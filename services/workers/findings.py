@@ -14,7 +14,7 @@ MISSING, ROWLESS, LEFT, DIFFERS, UNSEALED, ALTERED, UNLOGGED, UNARCHIVED, STALE,
     "stale_key", "relay_behind",
 )  # fmt: skip
 ADVICE = {
-    MISSING: "Append it again: soma reconcile --repair",
+    MISSING: "Tell it again: soma reconcile --repair",
     ROWLESS: "Somebody took the row away past the rooms. The archive and backups of Postgres have what it was.",
     LEFT: "It was deleted, but is there. Delete it again; unless Postgres was put back from a backup.",
     DIFFERS: "Believe the row if nobody wrote into Postgres by hand: consumers have the other end.",

@@ -36,6 +36,8 @@ SLACK = timedelta(minutes=15)
 """So much later than it should an event may be in the archive."""
 STREAM_KEPT = timedelta(minutes=70)
 """The agent's streams of turns are forgotten an hour after they began."""
+AGAIN_S = 15.0
+"""How long it waits when something is away."""
 STREAM = re.compile(rf"\{{({TENANT.pattern})\}}:turn:{UUID_TEXT}:events")
 MOST_SAID = 50
 """Lines of one comparison in the room's log."""
@@ -64,7 +66,9 @@ async def work(bench: Bench) -> None:
                 lately = LATELY
             except Unavailable as away:
                 log().warning("reconciliation waits", why=away.message)
-            await asyncio.sleep(bench.reconcile_s)
+                await asyncio.sleep(min(AGAIN_S, bench.reconcile_s))
+            else:
+                await asyncio.sleep(bench.reconcile_s)
 
 
 @asynccontextmanager
@@ -144,7 +148,7 @@ class Reconciler:
         return max(kept, min(other, now), now - lately if lately else kept)
 
     def _archived_by(self, now: datetime) -> datetime | None:
-        return now - self.archived if self.archived else None
+        return None if self.archived is None else now - self.archived
 
     async def _tenant(self, tenant: str, told: Told, report: Report, *, repair: bool) -> Sequence[Finding]:
         found = await self._tables(tenant, told, report.span, report.compared)
@@ -159,10 +163,10 @@ class Reconciler:
         return found
 
     async def _tables(self, tenant: str, told: Told, span: Span, compared: Counter[str]) -> list[Finding]:
-        """Rows and events, one by one."""
+        """Rows and events, one by one. A span that has not begun holds nothing."""
         heard, found = told.tenants[tenant], list[Finding]()
         async for page in rows.told(self.db, tenant, span.since):
-            compared[page[0].name.split("/")[-2]] += len(page)
+            compared[page[0].name.split("/")[-2]] += sum(any(span.has(time) for time, _ in row.told) for row in page)
             found += f.untold(tenant, page, heard, span) + f.others(tenant, page, heard)
         return found + await self._rowless(tenant, heard, span)
 

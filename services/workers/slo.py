@@ -141,10 +141,13 @@ class Standing:
 
     @property
     def is_met(self) -> bool:
-        return self.ratio >= self.slo.objective
+        return self.ratio >= self.slo.objective or not self._tells("30d")
 
     def burn(self, window: str) -> float:
-        """What is bad, in shares of what may be: 1 spends the budget of 30 days in 30 days."""
+        """What is bad, in shares of what may be: 1 spends the budget of 30 days in 30 days. 0 while there are too few
+        events to say."""
+        if not self._tells(window):
+            return 0.0
         bad, budget = 1 - self._share(window).ratio, 1 - self.slo.objective
         if budget > 0:
             return bad / budget
@@ -152,10 +155,11 @@ class Standing:
 
     @property
     def alerts(self) -> Sequence[str]:
-        """The windows in which it burns too fast. Where nothing may be bad, one event is enough to say so."""
-        return [window for window, most in TOO_FAST.items() if self._tells(window) and self.burn(window) > most]
+        """The windows in which it burns too fast."""
+        return [window for window, most in TOO_FAST.items() if self.burn(window) > most]
 
     def _tells(self, window: str) -> bool:
+        """Where nothing may be bad, one event is enough to say so."""
         return self.slo.objective >= 1 or self._share(window).total >= FEW
 
     def _share(self, window: str) -> Share:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from services.common import events, outbox, schema
 from services.common.caller import Caller
 from services.common.clock import SystemClock, new_id
 from services.common.db import Database, open_database
-from services.common.log import Shard
+from services.common.log import Entry, Reader, Shard
 from services.common.log_postgres import PostgresLog, open_postgres_log
 from services.common.spans import Tracer
 from services.common.telemetry import Sight
@@ -172,13 +172,17 @@ async def consume_rate(bench: Bench, events: int) -> float:
     async with bench.log.reader("bench", [TOPIC]) as reader:
         began = time.perf_counter()
         while runs := await reader.fetch(READ_AT_ONCE, 0):
-            async with bench.workers.own(ROOM) as tx:
-                for run in runs:
-                    await reader.hold(tx, run)
-            for run in runs:
-                await reader.commit(run)
-                read += len(run)
+            await handle(bench, reader, runs)
+            read += sum(map(len, runs))
         return read / (time.perf_counter() - began)
+
+
+async def handle(bench: Bench, reader: Reader, runs: Sequence[Sequence[Entry]]) -> None:
+    async with bench.workers.own(ROOM) as tx:
+        for run in runs:
+            await reader.hold(tx, run)
+    for run in runs:
+        await reader.commit(run)
 
 
 async def delays_ms(bench: Bench, seconds: float) -> list[float]:
@@ -198,12 +202,10 @@ async def delays_ms(bench: Bench, seconds: float) -> list[float]:
     async def follow() -> None:
         async with bench.log.reader("bench", [TOPIC]) as reader:
             while len(delays) < total:
-                for run in await reader.fetch(READ_AT_ONCE, 1):
-                    now = time.perf_counter()
+                runs, now = await reader.fetch(READ_AT_ONCE, 1), time.perf_counter()
+                for run in runs:
                     delays.extend((now - told[str(entry.id)]) * 1e3 for entry in run if str(entry.id) in told)
-                    async with bench.workers.own(ROOM) as tx:
-                        await reader.hold(tx, run)
-                    await reader.commit(run)
+                await handle(bench, reader, runs)
 
     async with asyncio.timeout(seconds + 30), asyncio.TaskGroup() as group:
         group.create_task(follow())

@@ -70,7 +70,7 @@ async def work(follower: Follower) -> None:
             deadline_s=1.0, slack_s=0.3, patience=PATIENCE, measure_s=0.5,
         )  # fmt: skip
         works: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = {
-            "relay": Relay(db, log, sight, most=50, batch_s=1.5).run,
+            "relay": Relay(db, log, sight, most=20, batch_s=1.5).run,
             "consumer": consumer.run,
             "repeater": lambda: repeat(db),
             "sealer": lambda: sealer.work(Bench(db, log, sight, follower.keys_url)),

@@ -23,6 +23,8 @@ from tests.system.mesh import Mesh
 pytestmark = pytest.mark.timeout(300)
 
 SURFACE = load_surface()
+TOO_LARGE = 413
+"""A refusal, of which negative_data_rejection knows nothing."""
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -46,7 +48,7 @@ def test_every_operation_answers_as_the_document_says(seat: Seat, case: Any) -> 
 
     if streams(case) and response.status_code == 200:
         check_events(case, response)
-    elif meant(case):
+    elif meant(case) and response.status_code != TOO_LARGE:
         case.validate_response(response, CHECKS)
     else:
         case.validate_response(response, CHECKS[:-1])

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,10 +76,15 @@ class Mesh:
         return {**os.environ, **ours, **self.environment, **(more or {})}
 
     def up(self, *words: str) -> None:
-        log = ("--log", LOG) if LOG and "--log" not in words else ()
-        if KAFKA in (*words, LOG):
+        self.soma("up", "--port", str(self.port), *self.log_words(*words))
+
+    def log_words(self, *words: str) -> Sequence[str]:
+        """With the engine of these tests, unless the words name one."""
+        if LOG and "--log" not in words:
+            words = (*words, "--log", LOG)
+        if KAFKA in words:
             share_jars(self.home / "kafka")
-        self.soma("up", "--port", str(self.port), *log, *words)
+        return words
 
     def down(self) -> None:
         self.soma("down")

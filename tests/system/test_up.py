@@ -14,9 +14,10 @@ import pytest
 
 from services.local.ports import free_port
 from services.local.process import Process
-from tests.system.mesh import Mesh, wait_until
+from tests.system.mesh import LOG, Mesh, wait_until
 
 PARTS = {"postgres", "valkey", "issuer", "router", "canvas", "agent", "console", "workers", "edge"}
+PARTS |= {LOG} & {"kafka"}
 NewMesh = Callable[[], Mesh]
 
 
@@ -42,7 +43,7 @@ def test_a_second_up_says_where_the_mesh_is_and_changes_nothing(scripted_mesh: M
 
 def test_two_ups_at_the_same_moment_make_one_mesh(tmp_path: Path) -> None:
     mesh = Mesh(tmp_path / "soma", free_port())
-    command, environment = mesh.command("up", "--port", str(mesh.port)), mesh.surroundings()
+    command, environment = mesh.command("up", "--port", str(mesh.port), *mesh.log_words()), mesh.surroundings()
     both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     try:
         assert [up.wait(90) for up in both] == [0, 0]

@@ -73,6 +73,13 @@ def test_jars_that_do_not_come_leave_nothing_behind_that_looks_like_jars(tmp_pat
     assert not kafka.jars_of(tmp_path / "kafka").exists()
 
 
+def test_the_folder_that_is_made_on_the_way_is_for_its_owner_alone(tmp_path: Path, programs: Path) -> None:
+    program(programs / "java", JAVA_17)
+    program(programs / "mvn", "#!/bin/sh\n")
+    kafka.fetch(tmp_path / "data/soma/kafka", print)
+    assert {(tmp_path / "data/soma" / name).stat().st_mode & 0o077 for name in (".", "kafka")} == {0}
+
+
 def test_jars_that_are_there_are_not_fetched_again(tmp_path: Path, programs: Path) -> None:
     program(programs / "java", JAVA_17)
     kafka.jars_of(tmp_path / "kafka").mkdir(parents=True)

@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from services.common.lanes import Lanes, Run
+from services.common.lanes import LONGEST_AGAIN_S, Lanes, Run
 from services.common.log import Entry
 
 
@@ -91,6 +91,16 @@ async def test_a_partition_that_fails_again_waits_longer_and_the_others_do_not()
     await settled()
     assert lanes.opening_s(60) > first
     assert [9] in work.given
+
+
+async def test_a_partition_that_has_failed_for_hours_is_given_out_again_all_the_same() -> None:
+    work = Working(at_1=1)
+    lanes = Lanes(work, at_once=2, batch=4)
+    work.go_on.set()
+    lanes.put(run_of(0, 1))
+    lanes._lanes["t", 0].failed = 5000
+    await settled()
+    assert lanes.opening_s(60) <= LONGEST_AGAIN_S
 
 
 async def test_nothing_more_comes_in_while_the_lanes_are_full() -> None:

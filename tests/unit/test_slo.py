@@ -92,7 +92,8 @@ def test_where_nothing_may_be_lost_one_loss_is_an_alert() -> None:
 
 def test_a_few_turns_alone_raise_no_alert() -> None:
     slo = BY_NAME["availability"]
-    assert standing(slo, _1h=Share(0, 19)).alerts == []
+    few = standing(slo, _1h=Share(0, 19), _30d=Share(0, 19))
+    assert (few.alerts, few.is_met, few.burn("1h")) == ([], True, 0)
     assert standing(slo, _1h=Share(0, 20)).alerts == ["1h"]
 
 

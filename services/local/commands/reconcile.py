@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,13 @@ from services.local.fault import Fault
 from services.local.stack import Stack, load_stack
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from services.workers.findings import Finding
     from services.workers.reconcile import Report
 
 MOST = 20
-"""Findings of one kind that are printed."""
+"""Findings of which the same is said that are printed."""
 
 
 def reconcile(home: Path, tenant: str, repair: bool, as_json: bool) -> int:
@@ -28,7 +31,7 @@ def reconcile(home: Path, tenant: str, repair: bool, as_json: bool) -> int:
     with acting(home, "mesh.reconciled", resource, tenant) if repair else nullcontext():
         report = at_database(compare(stack, tenant, repair))
     if not (report.compared["tenants"] or report.findings):
-        raise Fault(f"This mesh does not serve the tenant {tenant}. See: soma tenant list" if tenant else "No tenants.")
+        raise Fault(f"This mesh does not serve the tenant {tenant}." if tenant else "This mesh serves nobody yet.")
     if as_json:
         sys.stdout.write(json.dumps(facts(report), indent=2) + "\n")
     else:
@@ -58,28 +61,44 @@ def show(report: Report) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"Compared what happened from {clock(report.span.since)} to {clock(report.span.until)}:")
-    console.print(f"[dim]{counted(report)}[/]\n")
-    kinds = list(dict.fromkeys(one.kind for one in report.findings))
-    for kind in kinds:
-        show_kind(console, [one for one in report.findings if one.kind == kind])
+    if report.span.since >= report.span.until:
+        console.print("Nothing that the log has is older than a minute yet.")
+    else:
+        console.print(f"Compared what happened from {clock(report.span.since)} to {clock(report.span.until)}:")
+        console.print(f"[dim]{counted(report)}[/]")
+    for same in alike(report.findings):
+        show_alike(console, same)
     for skipped in report.skipped:
-        console.print(f"[yellow]Not looked at.[/] {skipped}")
-    if not kinds:
-        console.print("[green]✓[/] Nothing disagrees.")
+        console.print(f"\n[yellow]Not looked at.[/] {skipped}")
+    if not report.findings:
+        console.print("\n[green]✓[/] Nothing disagrees.")
 
 
-def show_kind(console: Any, found: list[Finding]) -> None:
-    """One heading, a line each, and what to do about those that are left."""
-    left = [one for one in found if not one.repaired]
-    for one in [*left, *(one for one in found if one.repaired)][:MOST]:
-        mark = "[green]✓[/]" if one.repaired else "[red]✗[/]"
-        console.print(f"{mark} {one.tenant}  {one.says}{' Put right.' if one.repaired else ''}")
-        console.print(f"  [dim]{one.resource}[/]")
-    if more := len(found) - MOST:
-        console.print(f"  [dim]and {more:,} more[/]") if more > 0 else None
-    if left:
-        console.print(f"  {left[0].advice}\n")
+def show_alike(console: Console, found: Sequence[Finding]) -> None:
+    """One heading, a line each, and what to do about them."""
+    first = found[0]
+    mark = "[green]✓[/]" if first.repaired else "[red]✗[/]"
+    times = f" ({len(found):,} times)" if len(found) > 1 else ""
+    console.print(f"\n{mark} {first.tenant}  {first.says}{times}")
+    for one in found[:MOST]:
+        console.print(f"  [dim]{escape(one.resource)}[/]")
+    if len(found) > MOST:
+        console.print(f"  [dim]and {len(found) - MOST:,} more: soma reconcile --json[/]")
+    console.print(f"  {'Put right.' if first.repaired else first.advice}")
+
+
+def alike(findings: Iterable[Finding]) -> Iterable[Sequence[Finding]]:
+    """Those of which the same is to be said."""
+    found: dict[tuple[object, ...], list[Finding]] = {}
+    for one in findings:
+        found.setdefault((one.tenant, one.kind, one.event, one.says, one.repaired), []).append(one)
+    return found.values()
+
+
+def escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
 
 
 def counted(report: Report) -> str:
