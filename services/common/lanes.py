@@ -109,7 +109,7 @@ class Lanes:
         lane.task = None
 
     def _shut(self, lane: Lane) -> None:
-        lane.opens = time.monotonic() + min(AGAIN_S * 2.0 ** (lane.failed - 1), LONGEST_AGAIN_S)
+        lane.opens = time.monotonic() + min(AGAIN_S * 2.0 ** min(lane.failed - 1, 9), LONGEST_AGAIN_S)
         while lane.waiting:
             self._leave(lane.waiting.popleft())
 

@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from services.common.checkpoint import KEY_ID_BYTES, KEY_NAME, Malformed, Note, Signature, decoded, encoded
-from services.common.wrapping import KeyAway
+from services.common.wrapping import KeyAway, settle
 
 ED25519 = b"\x01"
 """C2SP's number of the signature algorithm."""
@@ -147,15 +147,6 @@ def keep(file: Path, secret: bytes) -> None:
         fresh.unlink(missing_ok=True)
     for folder in (file.parent, file.parent.parent):
         settle(folder)
-
-
-def settle(folder: Path) -> None:
-    """Put the folder's entries on disk."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def checked(name: str) -> str:

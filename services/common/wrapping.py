@@ -61,7 +61,7 @@ class FileTenantKeys:
 
 
 def make(file: Path) -> None:
-    """32 bytes of chance, whole or not at all. Whoever is first makes the key that counts."""
+    """32 bytes of chance, whole or not at all, on disk by then. Whoever is first makes the key that counts."""
     fresh = file.with_name(f".{file.name}.{secrets.token_hex(6)}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -75,8 +75,18 @@ def make(file: Path) -> None:
             pass
         finally:
             fresh.unlink()
+        settle(file.parent)
     except OSError as fault:
         raise KeyAway(f"{file} cannot be made: {fault.strerror}.") from fault
+
+
+def settle(folder: Path) -> None:
+    """Put the folder's entries on disk."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def read(file: Path) -> bytes:

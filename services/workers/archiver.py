@@ -81,7 +81,7 @@ class Archiver:
             except Unavailable as away:
                 failures += 1
                 log().warning("the archive waits", why=away.message, failures=failures)
-                await asyncio.sleep(min(LONGEST_PAUSE_S, 2.0**failures / 4))
+                await asyncio.sleep(min(LONGEST_PAUSE_S, 2.0 ** min(failures, 9) / 4))
             self.tell()
 
     async def read(self) -> frozenset[Place]:

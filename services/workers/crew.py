@@ -40,7 +40,7 @@ class Crew:
         while True:
             fault = await self._once(name, begin)
             self.failures[name] = self.failures.get(name, 0) + 1
-            pause_s = min(self.first_s * 2.0 ** (self.failures[name] - 1), LONGEST_S)
+            pause_s = min(self.first_s * 2.0 ** min(self.failures[name] - 1, 9), LONGEST_S)
             log().error("a worker has failed", worker=name, again_in_s=pause_s, exc_info=fault)
             await asyncio.sleep(pause_s)
 

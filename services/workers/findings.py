@@ -42,10 +42,6 @@ class Finding:
     repaired: bool = False
 
     @property
-    def can_be_repaired(self) -> bool:
-        return self.kind in (MISSING, STALE)
-
-    @property
     def advice(self) -> str:
         return ADVICE[self.kind]
 
