@@ -199,6 +199,8 @@ class Consumer:
         fresh = await marks.mark(tx, self.group, [entry.id for entry in run])
         first = {entry.id: n for n, entry in reversed(list(enumerate(run)))}
         new = [entry for n, entry in enumerate(run) if entry.id in fresh and first[entry.id] == n]
+        if len(first) < len(run):
+            self._tell_apart(run, [run[first[entry.id]] for entry in run])
         flaws = {entry.id: why for entry in new if (why := flaw(entry))}
         blocked = await letters.blocked(tx, self.group, run[0].topic, {entry.key for entry in new})
         todo, behind = list[Entry](), list[Entry]()
@@ -209,6 +211,13 @@ class Consumer:
         await letters.queue(tx, self.group, behind)
         tally.update(repeated=len(run) - len(new), dead=len(flaws), waiting=len(behind), done=len(todo))
         return todo
+
+    def _tell_apart(self, run: Run, firsts: Run) -> None:
+        """Say which events have another's id: the first of them alone is handled, though they are no repeats."""
+        for entry, first in zip(run, firsts, strict=True):
+            if (entry.tenant, entry.key, entry.payload) != (first.tenant, first.key, first.payload):
+                where = {"topic": entry.topic, "part": entry.part, "offset": entry.offset, "first": first.offset}
+                log().error("two events have one id", group=self.group, id=str(entry.id), **where)
 
     async def _put_off(self, reader: Reader, run: Run, fault: Exception) -> None:
         """The one event of the run becomes a letter."""
@@ -287,6 +296,4 @@ class Consumer:
 
 
 def reason_of(fault: BaseException | None) -> str:
-    """In words that Postgres takes."""
-    said = f"{type(fault).__name__}: {fault}".replace("\0", "")
-    return said.encode(errors="replace").decode()
+    return f"{type(fault).__name__}: {fault}"

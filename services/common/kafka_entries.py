@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -32,12 +32,21 @@ def moment(milliseconds: int) -> datetime:
 def read(record: Any) -> Entry | None:
     told = dict(record.headers)
     try:
+        check(record, told)
         return Entry(
             record.topic, record.partition, record.offset, UUID(told["id"].decode()), told["tenant"].decode(),
             record.key.decode(), told["type"].decode(), record.value, told.get("traceparent", b"").decode(),
             moment(record.timestamp),
         )  # fmt: skip
-    except (KeyError, ValueError, AttributeError) as fault:
+    except (KeyError, ValueError, AttributeError, OverflowError, OSError) as fault:
         where = {"topic": record.topic, "part": record.partition, "offset": record.offset}
         log().error("a record is no event of ours", **where, why=str(fault))
         return None
+
+
+def check(record: Any, told: Mapping[str, bytes | None]) -> None:
+    """ValueError for what no event of the outbox can be."""
+    if record.value is None:
+        raise ValueError("it has no payload")
+    if any(b"\0" in (said or b"") for said in (record.key, *told.values())):
+        raise ValueError("no text of Postgres can hold NUL")

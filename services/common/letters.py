@@ -6,6 +6,7 @@ begins, so that an event that kills its worker is given up too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from services.common.db import Record, Transaction
 from services.common.log import Entry, LeaseLost
 
 REASON_LETTERS = 500
+UNWRITABLE = re.compile(r"[\0\ud800-\udfff]")
+"""No text of Postgres can hold NUL, or half a character."""
 
 BLOCKED = """
 SELECT asked.key FROM unnest($3::text[]) AS asked (key) WHERE EXISTS (
@@ -106,7 +109,7 @@ async def done(tx: Transaction, group: str, letter: Letter) -> None:
 async def failed(tx: Transaction, group: str, letter: Letter, delay_s: float | None, reason: str) -> None:
     """It is due again after the delay; without one it is given up, and its key goes on."""
     state, again_s = ("dead", 0.0) if delay_s is None else ("waiting", delay_s)
-    values = (letter.entry.id, letter.attempt, state, again_s, reason[:REASON_LETTERS])
+    values = (letter.entry.id, letter.attempt, state, again_s, writable(reason))
     if await tx.fetchval(FAILED, group, *values) and delay_s is None:
         await wake(tx, group, letter.entry)
 
@@ -135,6 +138,11 @@ def letter(row: Record) -> Letter:
     return Letter(entry, row["attempt"])
 
 
+def writable(reason: str) -> str:
+    """As much of a reason as a letter holds, in letters that Postgres takes."""
+    return UNWRITABLE.sub("", reason[:REASON_LETTERS])
+
+
 async def _keep(
     tx: Transaction, group: str, state: str, attempt: int, delay_s: float | None, entries: Sequence[tuple[Entry, str]]
 ) -> None:
@@ -143,7 +151,7 @@ async def _keep(
     kept = [
         (
             e.id,
-            why[:REASON_LETTERS],
+            writable(why),
             e.topic,
             e.part,
             e.offset,

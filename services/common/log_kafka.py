@@ -24,7 +24,8 @@ from services.common.kafka_link import ASKED_S, Kept, Link, kafka_errors, open_l
 from services.common.kafka_reading import AGAIN_S, STEADY, Pulse, join
 from services.common.kafka_sending import Sender
 from services.common.log import Drained, Entry, Place, Reader, Shard
-from services.common.relaying import set_aside
+from services.common.outbox import LONGEST_EVENT, size
+from services.common.relaying import NO_TOPIC, TOO_LONG, set_aside
 from services.common.telemetry import log
 from services.common.topics import TOPICS
 
@@ -54,13 +55,13 @@ class KafkaLog:
 
     async def drain(self, tx: Transaction, shard: Shard, most: int) -> Drained:
         rows = await tx.fetch(WAITING, shard.number, shard.of, most)
-        known = [row for row in rows if row["aggregatetype"] in TOPICS]
-        strange = [row for row in rows if row["aggregatetype"] not in TOPICS]
+        known = [row for row in rows if not refusal(row)]
         await self.sender.send(by_place(known), self._arrived(shard, known))
-        if strange:
-            await set_aside(tx, [row["seq"] for row in strange], "There is no such topic.")
+        for reason in (NO_TOPIC, TOO_LONG):
+            if strange := [row["seq"] for row in rows if refusal(row) == reason]:
+                await set_aside(tx, strange, reason)
         await tx.execute(DROP, [row["seq"] for row in known])
-        return Drained(count(known), count(strange))
+        return Drained(count(known), count([row for row in rows if refusal(row)]))
 
     @asynccontextmanager
     async def reader(self, group: str, topics: Sequence[str]) -> AsyncIterator[Reader]:
@@ -74,7 +75,7 @@ class KafkaLog:
         return {(topic, p.partition): (first[p], last[p]) for p in parts(topic)}
 
     async def at(self, topic: str, time: datetime) -> Mapping[Place, int]:
-        moments = dict.fromkeys(parts(topic), math.ceil(time.timestamp() * 1000))
+        moments = dict.fromkeys(parts(topic), max(0, math.ceil(time.timestamp() * 1000)))
         found = await self.looker.ask(lambda looker: looker.offsets_for_times(moments))
         last = await self.looker.ask(lambda looker: looker.end_offsets(parts(topic)))
         return {(topic, p.partition): found[p].offset if found.get(p) else last[p] for p in parts(topic)}
@@ -143,6 +144,13 @@ async def read(looker: Any, where: Any, start: int, most: int) -> Sequence[Entry
         records = await looker.getmany(timeout_ms=READ_MS, max_records=most - len(found))
         found += entries(records.get(where, ()))
     return found
+
+
+def refusal(row: Any) -> str:
+    """Why a row goes aside; empty for one that goes into the log."""
+    if row["aggregatetype"] not in TOPICS:
+        return NO_TOPIC
+    return TOO_LONG if size(row["payload"]) > LONGEST_EVENT else ""
 
 
 def by_place(rows: Sequence[Any]) -> dict[Place, list[Any]]:

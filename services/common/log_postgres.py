@@ -17,6 +17,8 @@ from services.common.ears import Ears, open_ears
 from services.common.log import Drained, Entry, Place, Reader, Shard, Unpublishable
 from services.common.log_leases import CHANNEL, Seat
 from services.common.log_member import COLUMNS, entry, join
+from services.common.outbox import LONGEST_EVENT
+from services.common.relaying import NO_TOPIC, TOO_LONG
 from services.common.topics import TOPICS
 
 ENTRIES = "soma_log"
@@ -30,12 +32,13 @@ WITH known AS (SELECT * FROM unnest($4::text[], $5::int[]) AS known (topic, part
 taken AS (
     DELETE FROM soma.outbox
     WHERE seq = ANY (ARRAY(SELECT seq FROM soma.outbox WHERE slot % $2::int = $1::int ORDER BY seq LIMIT $3::int))
-    RETURNING seq, id, aggregatetype, aggregateid, type, payload, tenant, slot, traceparent, create_time),
+    RETURNING seq, id, aggregatetype, aggregateid, type, payload, tenant, slot, traceparent, create_time,
+              octet_length(payload::text) AS size),
 placed AS (
     SELECT taken.*, slot % parts AS part,
            row_number() OVER (PARTITION BY aggregatetype, slot % parts ORDER BY seq) AS nth,
            count(*) OVER (PARTITION BY aggregatetype, slot % parts) AS count
-    FROM taken JOIN known ON topic = aggregatetype),
+    FROM taken JOIN known ON topic = aggregatetype WHERE size <= $6::int),
 heads AS (
     INSERT INTO soma.log_heads AS head (topic, part, next, time)
     SELECT aggregatetype, part, count(*), clock_timestamp() FROM placed GROUP BY 1, 2 ORDER BY 1, 2
@@ -44,15 +47,16 @@ heads AS (
     RETURNING topic, part, next, time),
 logged AS (
     INSERT INTO soma.log (topic, part, "offset", time, id, size, tenant, key, type, payload, traceparent)
-    SELECT topic, part, next - count + nth - 1, time, id, octet_length(payload::text), tenant, aggregateid, type,
+    SELECT topic, part, next - count + nth - 1, time, id, size, tenant, aggregateid, type,
            payload, traceparent
     FROM placed JOIN heads USING (part) WHERE topic = aggregatetype
     RETURNING topic),
 aside AS (
     INSERT INTO soma.outbox_aside (seq, id, aggregatetype, aggregateid, type, payload, tenant, slot, traceparent,
         create_time, reason)
-    SELECT taken.*, 'There is no such topic.' FROM taken LEFT JOIN known ON topic = aggregatetype
-    WHERE known.topic IS NULL
+    SELECT seq, id, aggregatetype, aggregateid, type, payload, tenant, slot, traceparent, create_time,
+           CASE WHEN known.topic IS NULL THEN $7 ELSE $8 END
+    FROM taken LEFT JOIN known ON topic = aggregatetype WHERE known.topic IS NULL OR size > $6::int
     RETURNING aggregatetype)
 SELECT topic, count(*) AS count, true AS moved, pg_notify('soma_log', topic) FROM logged GROUP BY topic
 UNION ALL
@@ -110,7 +114,7 @@ class PostgresLog:
     async def drain(self, tx: Transaction, shard: Shard, most: int) -> Drained:
         names, parts = list(TOPICS), [topic.parts for topic in TOPICS.values()]
         with refusals():
-            rows = await tx.fetch(DRAIN, shard.number, shard.of, most, names, parts)
+            rows = await tx.fetch(DRAIN, shard.number, shard.of, most, names, parts, LONGEST_EVENT, NO_TOPIC, TOO_LONG)
         moved = {row["topic"]: row["count"] for row in rows if row["moved"]}
         return Drained(moved, {row["topic"]: row["count"] for row in rows if not row["moved"]})
 

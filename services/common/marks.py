@@ -1,4 +1,8 @@
-"""Which events a group has handled: a mark is set in the transaction that handles the event."""
+"""Which events a group has handled: a mark is set in the transaction that handles the event.
+
+A mark is an id and no more, since ids are unique: rooms make them (clock.new_id). What somebody else puts into the log
+under an id that is taken counts as a repeat, whatever it says. Reconciliation finds such pairs in the audit trail.
+"""
 
 from __future__ import annotations
 

@@ -43,11 +43,16 @@ def row(event: Any, traceparent: str) -> Row:
     """The event checked against its schema: flat and canonical JSON (RFC 8785). ValueError when it breaks it."""
     message: Message = event
     payload = to_json(message)
-    if len(payload) > LONGEST_EVENT:
-        raise ValueError(f"{message.DESCRIPTOR.full_name} takes {len(payload)} bytes; {LONGEST_EVENT} is the most")
+    if size(payload) > LONGEST_EVENT:
+        raise ValueError(f"{message.DESCRIPTOR.full_name} takes {size(payload)} bytes; {LONGEST_EVENT} is the most")
     told_on, kind = nature(message.DESCRIPTOR)
     key = f"{event.tenant}/{event.subject}"
     return Row(event.id, event.tenant, told_on, key, getattr(event, kind), payload, traceparent)
+
+
+def size(payload: str) -> int:
+    """In bytes."""
+    return len(payload) if payload.isascii() else len(payload.encode())
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 from google.protobuf.message import Message
 
@@ -27,19 +28,33 @@ EVENTS: tuple[type[Message], ...] = (
 
 
 def flaw(entry: Entry) -> str:
-    """Why this release cannot read the event; empty when it can."""
+    """Why this release cannot read the event; empty when it can. Never raises, whatever is in the payload."""
     name = names().get(entry.topic)
     if name is None:
         return f"No event of this release belongs to the topic {entry.topic}."
+    validator = schemas.validator(name)
     try:
         body = json.loads(entry.payload.decode())
-    except ValueError:
+        version = body.get("version") if isinstance(body, dict) else None
+        if isinstance(version, int) and version > VERSION:
+            return f"The event has version {version}; this release knows up to {VERSION}. Upgrade, then retry it."
+        broken = next(validator.iter_errors(body), None)
+        return f"The payload is no {name.rpartition('.')[2]}: {broken.message}" if broken else mismatch(entry, body)
+    except (UnicodeDecodeError, json.JSONDecodeError):
         return "The payload is no JSON."
-    version = body.get("version") if isinstance(body, dict) else None
-    if isinstance(version, int) and version > VERSION:
-        return f"The event has version {version}; this release knows up to {VERSION}. Upgrade, then retry it."
-    broken = next(schemas.validator(name).iter_errors(body), None)
-    return f"The payload is no {name.rpartition('.')[2]}: {broken.message}" if broken else ""
+    except Exception as fault:  # JSON that Python cannot hold: too deep, halves of characters, endless numbers
+        return f"The payload cannot be read: {type(fault).__name__}."
+
+
+def mismatch(entry: Entry, body: Mapping[str, Any]) -> str:
+    """Where the log says something else of the event than the event itself."""
+    if body["id"] != str(entry.id):
+        return f"The event says that its id is {body['id']}, and the log says {entry.id}."
+    if body["tenant"] != entry.tenant:
+        return f"The event says that it is of the tenant {body['tenant']}, and the log says {entry.tenant}."
+    if f"{body['tenant']}/{body['subject']}" != entry.key:
+        return f"The event says that it is of {body['subject']}, and its key in the log is {entry.key}."
+    return ""
 
 
 @cache

@@ -7,12 +7,17 @@ from typing import Any
 
 from services.common.db import Transaction
 from services.common.log import Shard
+from services.common.outbox import LONGEST_EVENT
 
 BELL = "soma_outbox"
 """The channel on which rooms tell that there is something in the outbox."""
 BATCH_S = 15.0
 """A batch takes no longer: Postgres ends its transaction, and with it the lead of one who stands still."""
 LEAD = 0x50A6  # any number, the same for all relays
+
+NO_TOPIC = "There is no such topic."
+TOO_LONG = f"It takes more than {LONGEST_EVENT} bytes."
+"""Why a row goes aside before a log has seen it."""
 
 TRY_TO_LEAD = """
 SELECT pg_try_advisory_xact_lock($1, $2), set_config('transaction_timeout', $3, true),

@@ -82,6 +82,15 @@ def canonical(body: Any) -> bytes:
     return SORTED.encode(body) if is_plain(body) else rfc8785.dumps(body)
 
 
+def is_canonical(payload: bytes) -> bool:
+    """Whether these bytes are what `canonical` makes of what they say: no spaces, no name twice, no needless escape.
+    ValueError when they are no JSON."""
+    try:
+        return canonical(msgspec.json.decode(payload)) == payload
+    except RecursionError as fault:
+        raise ValueError("It is nested too deeply.") from fault
+
+
 def is_plain(body: Any) -> bool:
     """Whether sorting the names is all that it takes, which is a fiftieth of the work: so it is for events, flat bodies
     of texts, whole numbers and truths under ASCII names."""

@@ -17,12 +17,14 @@ from typing import Protocol
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from services.common.checkpoint import KEY_ID_BYTES, KEY_NAME, Malformed, Note, Signature, decoded, encoded
+from services.common.checkpoint import KEY_ID_BYTES, Malformed, Note, Signature, decoded, encoded
 from services.common.wrapping import KeyAway, settle
 
 ED25519 = b"\x01"
 """C2SP's number of the signature algorithm."""
 KEY_BYTES = 32
+FILE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z][a-z0-9_]*)*")
+"""What a key in a file can be called: such as soma.local/audit/acme."""
 VERIFIER_KEY = re.compile(r"([^\s+]+)\+([0-9a-f]{8})\+(\S+)")
 
 
@@ -114,7 +116,7 @@ class FileSigningKeys:
 
     async def make(self, name: str) -> VerifierKey:
         secret = Ed25519PrivateKey.generate()
-        key = VerifierKey(checked(name), secret.public_key().public_bytes_raw())
+        key = VerifierKey(name, secret.public_key().public_bytes_raw())
         await asyncio.to_thread(keep, self._file(key), secret.private_bytes_raw())
         return key
 
@@ -129,7 +131,7 @@ class FileSigningKeys:
         return FileSigner(key, secret)
 
     def _file(self, key: VerifierKey) -> Path:
-        return self.folder / key.name.replace("/", "_") / f"{key.id.hex()}.key"
+        return self.folder / checked(key.name).replace("/", "_") / f"{key.id.hex()}.key"
 
 
 def keep(file: Path, secret: bytes) -> None:
@@ -150,8 +152,8 @@ def keep(file: Path, secret: bytes) -> None:
 
 
 def checked(name: str) -> str:
-    if not KEY_NAME.fullmatch(name):
-        raise ValueError(f"{name!r} cannot be the name of a key: it must have neither spaces nor +.")
+    if not FILE_NAME.fullmatch(name):
+        raise ValueError(f"{name[:80]!r} cannot be the name of a key: it must be like soma.local/audit/acme.")
     return name
 
 

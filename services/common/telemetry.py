@@ -60,7 +60,7 @@ class Sight:
             "soma_archive_age_seconds", "Age of the oldest event read that is not in the archive.", registry=registry
         )
         self.archive_stopped = Gauge(
-            "soma_archive_stopped", "Partitions whose archive holds something else than the log.", registry=registry
+            "soma_archive_stopped", "Partitions that are archived no further.", registry=registry
         )
         self.archive_objects = Counter(
             "soma_archive_objects_total", "Objects written, read back and right.", ["topic"], registry=registry

@@ -13,6 +13,8 @@ from typing import Protocol
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from services.common.caller import TENANT
+
 KEY_BYTES, NONCE_BYTES = 32, 12
 
 
@@ -52,6 +54,8 @@ class FileTenantKeys:
             raise KeyAway(message) from fault
 
     def _file(self, tenant: str) -> Path:
+        if not TENANT.fullmatch(tenant):
+            raise ValueError(f"{tenant[:80]!r} cannot be a tenant, and has no key.")
         return self.folder / f"{tenant}.key"
 
     def _key(self, tenant: str) -> bytes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -31,9 +32,14 @@ WHERE tenant = $1 AND index >= $2 AND index < $3 AND ($4::text IS NULL OR subjec
     AND ($9::timestamptz IS NULL OR time >= $9) AND ($10::timestamptz IS NULL OR time < $10)
 ORDER BY index DESC LIMIT $11
 """
-EVENTS = "SELECT index, canonical, chain FROM soma.audit WHERE tenant = $1 AND index = ANY ($2) ORDER BY index DESC"
+EVENTS = (
+    "SELECT index, time, canonical, chain FROM soma.audit WHERE tenant = $1 AND index = ANY ($2) ORDER BY index DESC"
+)
 
 LEAF = "SELECT leaf FROM soma.audit WHERE tenant = $1 AND index = $2"
+
+TEXTS = ("id", "action", "subject", "person", "workload", "resource", "outcome", "reason", "trace")
+"""The fields of an event that are texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +95,25 @@ async def events(tx: Transaction, indices: Sequence[int]) -> list[AuditEvent]:
 
 
 def as_event(row: Record) -> AuditEvent:
-    """All but the chain is read from the bytes that were sealed."""
-    told: dict[str, Any] = json.loads(row["canonical"])
-    texts = ("id", "action", "subject", "person", "workload", "resource", "outcome", "reason", "trace")
+    """All but the chain is read from the bytes that were sealed. What a field cannot hold stays empty, for the time
+    stands the row's: an auditor gets every event with its bytes, whatever they are."""
+    told = told_in(row["canonical"])
     event = AuditEvent(name=event_name(row["index"]), index=row["index"], canonical=row["canonical"])
     event.chain = row["chain"]
-    for text in texts:
-        setattr(event, text, told.get(text, ""))
-    event.time.FromJsonString(told["time"])
+    for text in TEXTS:
+        with suppress(TypeError, ValueError):
+            setattr(event, text, told.get(text, ""))
+    try:
+        event.time.FromJsonString(told["time"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        event.time.FromDatetime(row["time"])
     return event
+
+
+def told_in(canonical: bytes) -> Mapping[str, Any]:
+    """What the bytes say; nothing when they are no JSON object."""
+    try:
+        told = json.loads(canonical)
+    except (ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}

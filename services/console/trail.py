@@ -78,7 +78,7 @@ class Trail:
 
     async def _opened(self, tx: Transaction, events: list[AuditEvent]) -> list[AuditEvent]:
         """The events with people's names instead of the sealed ones; without, where nobody can open them any more."""
-        people = {event.subject for event in events if event.person}
+        people = {event.subject for event in events if event.person and "\0" not in event.subject}
         keys = {person: await self.db.subjects.by_pseudonym(tx, tx.caller.tenant, person) for person in people}
         for event in events:
             event.person = name_in(event, keys.get(event.subject))

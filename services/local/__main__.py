@@ -348,7 +348,7 @@ def audit_forget(
     from services.local.commands import audit
 
     if not yes:
-        print(audit.FORGETTING.format(subject=subject, tenant=tenant))
+        print(audit.forgetting(tenant, subject))
         typer.confirm(f"Forget {subject}?", abort=True)
     audit.forget(data, tenant, subject)
 

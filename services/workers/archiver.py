@@ -7,7 +7,8 @@ it is there: an event is marked as done in the transaction that holds the partit
 What it has read waits in memory, up to 64 MiB. An object is written when the partition's hour is over, or before that
 when 8 MiB of it have come, when all memory is taken, or when its first event is older than the bound says; then the
 hour has several. A repeat after a crash finds what it wrote and goes on behind it. Where an object holds anything else
-than the log, its partition stops and says so, until the worker is started anew; nothing is ever overwritten.
+than the log, or an event can be in no object, that partition alone stops and says so, until the worker is started anew;
+nothing is ever overwritten.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from uuid import UUID
 
 from services.common import crash
 from services.common.blobs import open_blobs
-from services.common.caller import Caller
+from services.common.caller import TENANT, Caller
 from services.common.clock import Clock, SystemClock
 from services.common.db import Database, Transaction
 from services.common.errors import Unavailable
@@ -69,7 +70,7 @@ class Archiver:
     """How often it is looked for what is due."""
     spools: dict[Place, Spool] = field(default_factory=dict)
     stopped: dict[Place, datetime] = field(default_factory=dict)
-    """Partitions whose archive is broken, with the time of the first event that waits."""
+    """Partitions that cannot go on, with the time of the first event that waits."""
 
     async def run(self) -> None:
         """Until cancelled. When the store or Postgres is away it waits, with what it has read."""
@@ -126,8 +127,11 @@ class Archiver:
             crash.here("archiver: committed")
         except LeaseLost:
             spool.drop(len(spool.entries))
-        except Broken as broken:
-            log().error("the archive is not what was written", why=str(broken), topic=place[0], part=place[1])
+        except Unavailable:
+            raise
+        except Exception as fault:
+            said = "the archive is not what was written" if isinstance(fault, Broken) else "events cannot be archived"
+            log().error(said, why=f"{type(fault).__name__}: {fault}", topic=place[0], part=place[1])
             self.stopped[place] = batch[0].time
             spool.drop(len(spool.entries))
         else:
@@ -150,6 +154,7 @@ class Archiver:
         gate = asyncio.Semaphore(TENANTS_AT_ONCE)
 
         async def keep(tenant: Sequence[Entry]) -> Sequence[Kept]:
+            check(tenant[0])
             async with gate:
                 return await self.archive.keep(tenant)
 
@@ -158,6 +163,12 @@ class Archiver:
             if isinstance(one, BaseException):
                 raise one
         return [kept for some in ended if not isinstance(some, BaseException) for kept in some]
+
+
+def check(entry: Entry) -> None:
+    """A tenant becomes a part of names: ValueError for what is no tenant's name."""
+    if not TENANT.fullmatch(entry.tenant):
+        raise ValueError(f"{entry.tenant!r}, at offset {entry.offset}, is no tenant's name")
 
 
 async def note(tx: Transaction, log_name: str, kept: Sequence[Kept]) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
 from services.workers.told import Heard
 
-MISSING, ROWLESS, LEFT, DIFFERS, UNSEALED, ALTERED, UNLOGGED, UNARCHIVED, STALE, BEHIND = (
+MISSING, ROWLESS, LEFT, DIFFERS, UNSEALED, ALTERED, UNLOGGED, UNARCHIVED, STALE, BEHIND, UNREAD = (
     "event_missing", "row_missing", "row_left", "end_differs", "unsealed", "altered", "unlogged", "unarchived",
-    "stale_key", "relay_behind",
+    "stale_key", "relay_behind", "unreadable",
 )  # fmt: skip
 ADVICE = {
     MISSING: "Tell it again: soma reconcile --repair",
@@ -23,6 +23,7 @@ ADVICE = {
     UNLOGGED: "It is sealed, so the trail is whole; but consumers never saw it. Look for what was taken from the log.",
     UNARCHIVED: "See why the archiver waits: soma logs workers. Until then keep the log's days.",
     STALE: "Remove it: soma reconcile --repair",
+    UNREAD: "No room of this release told it. Consumers have given it up, and say why: soma events show",
     BEHIND: "Nothing was compared: too much waits in the outbox. See: soma log",
 }
 ENDS = {"done": "turn.answered", "failed": "turn.failed", "cancelled": "turn.cancelled"}
@@ -102,3 +103,11 @@ def others(tenant: str, rows: Iterable[Row], heard: Heard) -> list[Finding]:
 def mentioned(heard: Heard, kinds: Iterable[str], span: Span) -> set[UUID]:
     """What the log says happened in that time."""
     return {id for kind in kinds for id, time in heard.times.get(kind, {}).items() if span.has(time)}
+
+
+def unread(events: Mapping[str, Collection[UUID]]) -> list[Finding]:
+    """Of each tenant, one for all events that cannot be read."""
+    return [
+        Finding(tenant, UNREAD, f"events/{min(ids)}", f"{len(ids)} such: an event that cannot be read.")
+        for tenant, ids in sorted(events.items())
+    ]

@@ -133,6 +133,7 @@ class Reconciler:
             for row in await self.db.look(TENANTS, tenant):
                 report.compared["tenants"] += 1
                 report.findings.extend(await self._tenant(row["name"], told, report, repair=repair))
+            report.findings.extend(f.unread(told.unread))
         except TooMuchWaits:
             report.findings.append(Finding(tenant, f.BEHIND, "soma.outbox", "Too much waits to get into the log."))
         try:

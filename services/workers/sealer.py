@@ -16,7 +16,7 @@ from services.common.db import Database, Transaction
 from services.common.errors import Denied
 from services.common.log import Entry
 from services.common.merkle import leaf_hash, links
-from services.common.schemas import to_json
+from services.common.schemas import is_canonical, to_json
 from services.common.signing import KeyGone, Signer, SigningKeys, VerifierKey, open_signing_keys
 from services.common.telemetry import Sight
 from services.common.wrapping import KeyAway
@@ -26,6 +26,8 @@ from services.workers.trees import Sealed, Told, Tree
 
 GROUP, TOPIC = "sealer", "agent.audit"
 ROTATED = "audit.key.rotated"
+LONGEST_EVENT = 64 * 1024
+"""Bytes. Whoever looks through the trail gets events whole, a page of them at once."""
 IS_SERVED = "SELECT true FROM soma.tenants WHERE name = $1"
 
 
@@ -54,9 +56,12 @@ class Sealer:
 
     async def seal(self, tx: Transaction, entries: Iterable[Entry]) -> Sequence[Sealed]:
         """Append, in the order given, what has no leaf yet, and sign one head a tenant. Raises ValueError when an entry
-        is not the audit event that it says, KeyAway."""
+        is not the audit event that it says, or of a tenant that the mesh does not serve; KeyAway."""
         told = [checked(entry) for entry in entries]
-        held = await trees.lock(tx, sorted({each.event.tenant for each in told}))
+        tenants = sorted({each.event.tenant for each in told})
+        held = await trees.lock(tx, tenants)
+        if strange := [tenant for tenant in tenants if tenant not in held]:
+            raise ValueError(f"This mesh does not serve the tenant {strange[0]}, so it keeps no trail of it.")
         fresh = await trees.unsealed(tx, told)
         sealed = [await self._append(tx, held[tenant], events) for tenant, events in fresh.items()]
         await trees.write(tx, sealed)
@@ -115,7 +120,12 @@ def show(sight: Sight, sealed: Sealed) -> None:
 
 
 def checked(entry: Entry) -> Told:
+    """The event as it will be sealed for good: such that every later reader can read it. Raises ValueError."""
+    if len(entry.payload) > LONGEST_EVENT:
+        raise ValueError(f"An audit event has {LONGEST_EVENT} bytes at most; this one has {len(entry.payload)}.")
     told = trees.read(entry.payload)
     if (told.event.tenant, told.event.id) != (entry.tenant, entry.id):
         raise ValueError(f"Entry {entry.id} of {entry.tenant} carries event {told.event.id} of {told.event.tenant}.")
+    if not is_canonical(entry.payload):
+        raise ValueError(f"Event {entry.id} is not canonical JSON (RFC 8785), and only such bytes can be sealed.")
     return told

@@ -9,7 +9,8 @@ from and the first offset; there are several objects an hour when much happened 
     {"offset":120,"id":…,"key":…,"type":…,"time":…,"traceparent":…,"event":{…}}
     {"events":2,"last":131,"sha256":…}
 
-`event` comes last and is the payload to the byte; what is no JSON on one line is in `bytes` by Base64 instead.
+`event` comes last and is the payload to the byte; what is no JSON on one line, or JSON with very many brackets, is in
+`bytes` by Base64 instead.
 `sha256` is of all lines before, line ends included. Offsets may have gaps: other tenants, and repeats.
 """
 
@@ -30,6 +31,8 @@ from services.common.zstd import pack, unpack
 FORMAT = "soma.archive/1"
 MOST_BYTES = 256 * 1024 * 1024
 """No object takes more, uncompressed."""
+MOST_BRACKETS = 200
+"""JSON with more of them goes by Base64: how deep a reader may go depends on where it stands."""
 
 
 class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -93,7 +96,7 @@ def read(named: str, content: bytes) -> Sequence[Entry]:
         first, *lines, last, end = text.split(b"\n")
         head, tail = msgspec.json.decode(first, type=Head), msgspec.json.decode(last, type=Tail)
         entries = [entry(head, msgspec.json.decode(line, type=Line)) for line in lines]
-    except (ValueError, msgspec.DecodeError) as fault:
+    except (ValueError, RecursionError, msgspec.DecodeError) as fault:
         raise Broken(f"{named} is no whole object of the archive: {fault}") from fault
     summed = hashlib.sha256(text[: len(text) - len(last) - 1]).hexdigest()
     if end or head.format != FORMAT or summed != tail.sha256 or tail.events != len(entries):
@@ -124,6 +127,8 @@ def entry(head: Head, line: Line) -> Entry:
 def is_one_line_of_json(payload: bytes) -> bool:
     """And without space around it, so that it is read again to the byte."""
     if b"\n" in payload or payload != payload.strip():
+        return False
+    if payload.count(b"[") + payload.count(b"{") > MOST_BRACKETS:
         return False
     try:
         msgspec.json.decode(payload)

@@ -160,9 +160,10 @@ def turn_of(event: Mapping[str, Any]) -> UUID | None:
 FOUND_SEALED = """
 WITH found AS (
     UPDATE soma.slo_audit AS told SET sealed = true
-    FROM (SELECT id, tenant FROM soma.slo_audit WHERE NOT sealed ORDER BY time LIMIT $1) AS waiting
+    FROM (SELECT wait.id, wait.tenant FROM soma.slo_audit AS wait
+          JOIN soma.audit AS leaf ON leaf.id = wait.id AND leaf.tenant = wait.tenant
+          WHERE NOT wait.sealed ORDER BY wait.time LIMIT $1) AS waiting
     WHERE told.id = waiting.id AND told.tenant = waiting.tenant AND NOT told.sealed
-      AND EXISTS (SELECT FROM soma.audit AS leaf WHERE leaf.id = told.id AND leaf.tenant = told.tenant)
     RETURNING told.tenant, told.hour)
 SELECT tenant, hour, count(*) AS count FROM found GROUP BY tenant, hour
 """
@@ -175,14 +176,21 @@ SELECT tenant, 'audit', 'unsealed', count(*) FILTER (WHERE hour >= $1), count(*)
 FROM soma.slo_audit WHERE NOT sealed AND hour >= $3 AND time < now() - interval '1 minute' GROUP BY tenant
 """
 FORGET_TURNS = """
-DELETE FROM soma.slo_turns WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM soma.slo_turns WHERE turn < soma.id_at(now() - interval '40 days') LIMIT 10000))
+WITH gone AS (DELETE FROM soma.slo_turns WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM soma.slo_turns WHERE turn < soma.id_at(now() - interval '40 days') LIMIT $1)) RETURNING 1)
+SELECT count(*) FROM gone
 """
 FORGET_AUDIT = """
-DELETE FROM soma.slo_audit WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM soma.slo_audit WHERE sealed AND id < soma.id_at(now() - interval '40 days') LIMIT 10000))
+WITH gone AS (DELETE FROM soma.slo_audit WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM soma.slo_audit WHERE sealed AND id < soma.id_at(now() - interval '40 days') LIMIT $1)) RETURNING 1)
+SELECT count(*) FROM gone
 """
-FORGETTING = (FORGET_TURNS, FORGET_AUDIT)
+FORGET_HOURS = """
+WITH gone AS (DELETE FROM soma.slo_hours WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM soma.slo_hours WHERE hour < now() - interval '40 days' LIMIT $1)) RETURNING 1)
+SELECT count(*) FROM gone
+"""
+FORGETTING = (FORGET_TURNS, FORGET_AUDIT, FORGET_HOURS)
 
 
 @dataclass(slots=True)
@@ -192,6 +200,7 @@ class Monitor:
     db: Database
     sight: Sight
     look_s: float = LOOK_S
+    at_once: int = AT_ONCE
     wrong: frozenset[tuple[str, str, str]] = field(default=frozenset(), init=False)
     """Tenants, SLOs and windows of which it was said."""
 
@@ -205,14 +214,26 @@ class Monitor:
 
     async def look(self) -> Mapping[str, Sequence[Standing]]:
         """How each tenant's SLOs stand, by the hours that a window touches. What was sealed meanwhile is counted."""
-        async with self.db.own(ROOM) as tx:
-            rows = await tx.fetch(FOUND_SEALED, AT_ONCE)
-            await add(tx, {(row["tenant"], row["hour"], slo.AUDIT, slo.SEALED): row["count"] for row in rows})
-            for statement in FORGETTING:
-                await tx.execute(statement)
+        while await self._count_sealed() == self.at_once:
+            pass
+        for statement in FORGETTING:
+            while await self._forget(statement) == self.at_once:
+                pass
         now = self.db.clock.now()
         rows = await self.db.look(COUNTED, *(slo.hour(now - window) for window in WINDOWS.values()))
         return standings([tuple(row) for row in rows])
+
+    async def _count_sealed(self) -> int:
+        """How many were found sealed, of one bounded transaction."""
+        async with self.db.own(ROOM) as tx:
+            rows = await tx.fetch(FOUND_SEALED, self.at_once)
+            counts = {(row["tenant"], row["hour"], slo.AUDIT, slo.SEALED): row["count"] for row in rows}
+            await add(tx, counts)
+        return sum(counts.values())
+
+    async def _forget(self, statement: str) -> int:
+        async with self.db.own(ROOM) as tx:
+            return int(await tx.fetchval(statement, self.at_once))
 
     def tell(self, tenants: Mapping[str, Sequence[Standing]]) -> None:
         wrong = {(tenant, s.slo.name, window) for tenant, all_ in tenants.items() for s in all_ for window in s.alerts}

@@ -22,6 +22,8 @@ MOST_WAITING = 20_000
 """Rows of the outbox. With more of them nothing can be said."""
 SUBJECTS = ("pane", "decision", "turn", "conversation")
 """What an event is about: the first of these that it names."""
+STRANGE = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
+"""What reading raises for an event that is of another shape than the rooms'."""
 
 WAITING = """
 SELECT aggregatetype AS topic, tenant, id, payload FROM soma.outbox WHERE aggregatetype = ANY ($1)
@@ -52,11 +54,13 @@ class Heard:
     """Of what is old enough to be in the archive."""
 
     def take(self, event: Mapping[str, Any]) -> None:
+        """Raises one of STRANGE for an event of another shape, and has heard nothing of it then."""
         about = next((event[name] for name in SUBJECTS if event.get(name)), "")
         if about and (id := id_of(about)):
-            kind, time = self.times[event["type"]], datetime.fromisoformat(event["time"])
+            conversation = id_of(event["conversation"]) if "/turns/" in about else None
+            kind, time = self.times[event["type"]], moment(event["time"])
             kind[id] = max(time, kind.get(id, time))
-            if "/turns/" in about and (conversation := id_of(event["conversation"])):
+            if conversation:
                 self.conversations[id] = conversation
 
     def take_audit(self, id: UUID, time: datetime | None, payload: bytes) -> None:
@@ -85,6 +89,8 @@ class Told:
     archived_by: datetime | None
     """What is older must be in the archive. None: nothing must."""
     tenants: dict[str, Heard] = field(default_factory=lambda: defaultdict(Heard), init=False)
+    unread: dict[str, set[UUID]] = field(default_factory=lambda: defaultdict(set), init=False)
+    """Events that cannot be read, by tenant."""
     _next: dict[Place, int] = field(default_factory=dict, init=False)
 
     async def read_on(self) -> None:
@@ -138,7 +144,18 @@ class Told:
         if topic == "agent.audit":
             self.tenants[tenant].take_audit(id, time, payload)
         else:
-            self.tenants[tenant].take(json.loads(payload))
+            try:
+                self.tenants[tenant].take(json.loads(payload))
+            except STRANGE:
+                self.unread[tenant].add(id)
+
+
+def moment(text: str) -> datetime:
+    """ValueError when it does not say where on earth."""
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError(f"{text} has no offset from UTC")
+    return time
 
 
 def id_of(name: str) -> UUID | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -20,7 +20,7 @@ Columns: TypeAlias = tuple[object, ...]
 
 PLANT = """
 INSERT INTO soma.audit_trees (tenant, size, edge, chain)
-SELECT tenant, 0, '', $2 FROM unnest($1::text[]) AS tenant ORDER BY tenant ON CONFLICT DO NOTHING
+SELECT name, 0, '', $2 FROM soma.tenants WHERE name = ANY($1) ORDER BY name ON CONFLICT DO NOTHING
 """
 LOCK = "SELECT tenant, size, edge, chain FROM soma.audit_trees WHERE tenant = ANY($1) ORDER BY tenant FOR UPDATE"
 KEYS = """
@@ -60,7 +60,7 @@ class Event(msgspec.Struct):
 
     id: UUID
     tenant: str
-    time: datetime
+    time: Annotated[datetime, msgspec.Meta(tz=True)]
     action: str
     subject: str
     outcome: str
@@ -115,8 +115,8 @@ def read(canonical: bytes) -> Told:
 
 
 async def lock(tx: Transaction, tenants: Sequence[str]) -> Mapping[str, Tree]:
-    """The tenants' trees, this transaction's until its end. `tenants` in one order everywhere, so that nobody waits for
-    one who waits for them."""
+    """The tenants' trees, this transaction's until its end, without those of tenants that the mesh does not serve: no
+    tree is begun for them. `tenants` in one order everywhere, so that nobody waits for one who waits for them."""
     await tx.execute(PLANT, tenants, UNCHAINED)
     rows = await tx.fetch(LOCK, tenants)
     keys = {row["tenant"]: VerifierKey(row["name"], row["public"]) for row in await tx.fetch(KEYS, tenants)}

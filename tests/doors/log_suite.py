@@ -22,7 +22,7 @@ from services.common.caller import Caller
 from services.common.clock import SystemClock, new_id
 from services.common.db import Database, Transaction, open_database
 from services.common.log import Entry, LeaseLost, Log, Place, Reader, Shard
-from services.common.outbox import Row
+from services.common.outbox import LONGEST_EVENT, Row
 from services.common.spans import Tracer
 from services.common.telemetry import Sight
 from services.common.topics import TOPICS, part
@@ -168,6 +168,18 @@ async def test_what_was_told_comes_out_as_it_was_in_order_of_its_key(engine: Eng
     first = books.entries[0]
     assert (first.topic, first.part, first.tenant, first.key) == (TOPIC, part(TOPIC, key), "acme", key)
     assert (first.type, first.payload, first.traceparent) == ("tool.called", payload.encode(), "00-trace-01")
+
+
+async def test_a_row_that_is_longer_than_any_event_goes_aside_and_the_next_goes_on(engine: Engine) -> None:
+    key = a_key()
+    longest = a_row(key, f'"{"ä" * ((LONGEST_EVENT - 2) // 2)}"')
+    longer = a_row(key, f'"{"ä" * ((LONGEST_EVENT - 2) // 2)}x"')
+    async with reading(engine) as reader:
+        first, aside, last = await tell(engine, longest, longer, a_row(key))
+        await engine.publish()
+        assert (await read(engine, reader, has([first, last]))).by_key() == {key: [first, last]}
+    [row] = await engine.db.look("SELECT reason FROM soma.outbox_aside WHERE id = $1", aside)
+    assert row["reason"] == f"It takes more than {LONGEST_EVENT} bytes."
 
 
 async def test_what_was_rolled_back_never_comes(engine: Engine) -> None:

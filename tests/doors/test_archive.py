@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -230,6 +230,39 @@ async def test_what_is_read_back_otherwise_than_written_is_not_acknowledged(
     one = await run_once(world, Forgetful(blobs.store, blobs.folder))
     assert one.stopped
     assert await Lag(world.log)() == 1
+
+
+@pytest.mark.parametrize("tenant", ["../acme", "a", "acme/agent.audit", ""])
+async def test_an_event_of_what_is_no_tenant_stops_its_partition_alone(world: World, blobs: Blobs, tenant: str) -> None:
+    await world.tell(a_row(), a_row(topic="agent.routing"), a_row(tenant))
+    one = await run_once(world, blobs)
+    one.tell()
+    assert [place for place, _ in one.stopped.items()] == [(await strange(world, tenant)).place]
+    assert one.sight.archive_stopped._value.get() == 1
+    assert "agent.routing" in {entry.topic for entry in await archived(blobs)}
+    assert {name.partition("/")[0] for name in await blobs.list("")} == {"acme"}
+
+
+async def strange(world: World, tenant: str) -> Entry:
+    [entry] = [entry for entry in await everything(world.log) if entry.tenant == tenant]
+    return entry
+
+
+async def test_a_fault_that_nobody_thought_of_stops_its_partition_alone(
+    world: World, blobs: Blobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = segments.write
+
+    def failing(log: str, entries: Sequence[Entry]) -> bytes:
+        if entries[0].topic == "agent.tool":
+            raise RecursionError
+        return write(log, entries)
+
+    monkeypatch.setattr(segments, "write", failing)
+    await world.tell(a_row(), a_row(topic="agent.routing"))
+    one = await run_once(world, blobs)
+    assert [topic for topic, _ in one.stopped] == ["agent.tool"]
+    assert [entry.topic for entry in await archived(blobs)] == ["agent.routing"]
 
 
 async def test_two_archivers_of_one_partition_agree(world: World, blobs: Blobs) -> None:

@@ -139,6 +139,8 @@ async def test_whoever_touches_the_rows_is_found(sealed: Sealed, statement: str,
 async def test_what_cannot_be_exported_is_said_in_a_sentence(sealed: Sealed) -> None:
     with pytest.raises(Fault, match="trail of globex is empty"):
         await measure(sealed.admin, "globex", 0)
+    with pytest.raises(Fault, match="does not serve the tenant initech"):
+        await measure(sealed.admin, "initech", 0)
     with pytest.raises(Fault, match=f"ends with event {SIZE - 1}"):
         await measure(sealed.admin, "acme", SIZE)
 

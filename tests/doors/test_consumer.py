@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
 from services.common import letters, marks
 from services.common.caller import Caller
@@ -183,6 +184,38 @@ async def test_an_event_of_a_later_version_or_another_shape_is_dead_at_once_and_
     assert "version 2" in later["reason"]
     assert "required" in broken["reason"]
     assert later["attempt"] == broken["attempt"] == 0
+
+
+async def test_what_nobody_can_read_is_dead_and_its_partition_goes_on(world: World) -> None:
+    deep, halved, nul = '{"a":' * 5000 + "1" + "}" * 5000, '{"\\ud800":1}', '{"a\\u0000":1}'
+    await world.tell(*deeds(ADA, 1, 2, 3, 4, 5, 6))
+    async with open_admin(world) as conn:
+        change = "UPDATE soma.log SET payload = $2::json WHERE payload::text LIKE '%conversations/' || $1 || '\"%'"
+        for what, payload in (("2", deep), ("3", halved), ("4", nul)):
+            await conn.execute(change, what, payload)
+        await conn.execute(change.replace("payload = $2::json", "tenant = $2"), "5", "globex")
+    async with world.running(world.consumer(Seeing(world.group))):
+        await world.until_through()
+    assert await world.seen() == ["1", "6"]
+    assert len(await world.letters("dead")) == 4
+
+
+async def test_two_events_of_one_id_are_told_and_a_repeat_is_not(world: World) -> None:
+    one, other = (deed.event() for deed in deeds(ADA, 1, 2))
+    await world.put(one, one)
+    with capture_logs() as lines:
+        async with world.running(world.consumer(Seeing(world.group))):
+            await world.until_through()
+    assert "two events have one id" not in {line["event"] for line in lines}
+    fresh = renamed(world)
+    await fresh.log.stand(fresh.group, {place: end for place, (_, end) in (await world.log.ends(TOPIC)).items()})
+    one.id = other.id
+    await fresh.put(one, other)
+    with capture_logs() as lines:
+        async with fresh.running(fresh.consumer(Seeing(fresh.group))):
+            await fresh.until_through()
+    assert "two events have one id" in {line["event"] for line in lines}
+    assert await fresh.seen() == ["1"]
 
 
 def open_admin(world: World):  # type: ignore[no-untyped-def]

@@ -131,6 +131,32 @@ def test_show_lists_what_is_dead_and_why_and_one_in_full(told: Mesh, capsys: pyt
     assert '"conversation": "conversations/bad"' in full
 
 
+def test_however_narrow_the_window_only_the_reason_is_cut(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    letter = {
+        "id": "0192f0c1-2345-7000-8000-0123456789ab", "group": "reconciler-of-all", "type": "conversation.created",
+        "tenant": "acme", "state": "dead", "attempt": 8, "due": None,
+        "reason": "It [/is]\x1b[2J " + "so " * 100 + "long.",
+    }  # fmt: skip
+    events.in_short([letter])
+    piped = capsys.readouterr().out
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    events.in_short([letter])
+    for said in (piped, capsys.readouterr().out):
+        line = next(line for line in said.splitlines() if "acme" in line)
+        assert all(str(letter[name]) in line for name in ("id", "group", "type", "state", "attempt"))
+        assert "It [/is]" in line
+        assert "\x1b[2J" not in said
+        assert ("long." in line) == (said is piped)
+
+
+def test_an_event_that_python_cannot_hold_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    events.in_full([{"event": events.event_of(payload)} for payload in (b"[" * 90_000, b'["\\ud800"]', b"\xff")])
+    assert "[[[[" in capsys.readouterr().out
+
+
 def test_a_retried_event_is_handled_and_gone_from_the_list(told: Mesh, capsys: pytest.CaptureFixture[str]) -> None:
     id = told.letter(capsys)
     assert "tried again" in events.retry(told.home, id, False, "")
@@ -182,6 +208,8 @@ def test_a_replay_says_how_many_events_come_again(told: Mesh) -> None:
         (lambda home: events.drop(home, "0" * 32, "", " "), "--why"),
         (lambda home: events.replay(home, "agent.mesages", LONG_AGO, "", "", "g"), "There are: agent"),
         (lambda home: events.replay(home, TOPIC, "yesterday", "", "", "g"), "RFC 3339"),
+        (lambda home: events.replay(home, TOPIC, "0001-01-01T00:00:00+14:00", "", "", "g"), "RFC 3339"),
+        (lambda home: events.replay(home, TOPIC, LONG_AGO, "9999-12-31T23:59:59-14:00", "", "g"), "RFC 3339"),
         (lambda home: events.replay(home, TOPIC, "2020-01-01T00:00:00", "", "", "g"), "time zone"),
         (lambda home: events.replay(home, TOPIC, LONG_AGO, "2019-01-01T00:00:00Z", "", "g"), "before"),
         (lambda home: events.replay(home, TOPIC, LONG_AGO, "", "", "A B"), "cannot be a group"),

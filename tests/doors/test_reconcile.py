@@ -228,6 +228,25 @@ async def test_nothing_of_another_tenant_is_looked_at_or_touched(scene: Scene) -
         assert [one.tenant for one in await other.findings()] == [other.tenant]
 
 
+async def test_an_event_that_cannot_be_read_is_a_finding_and_ends_nothing(scene: Scene) -> None:
+    await ask(scene.person, QUESTION)
+    assert await scene.lose("turn.answered") == 1
+    ids = sorted(str(new_id()) for _ in range(2))
+    put = """INSERT INTO soma.outbox (id, aggregatetype, aggregateid, type, payload, tenant, slot)
+             VALUES ($1, 'agent.messages', $2 || '/x', 'turn.asked', $3::json, $2, 0)"""
+    async with schema.administering(scene.house.admin_url) as conn:
+        for id, payload in zip(ids, ("[1,2]", '{"turn":' + "[" * 5000 + "]" * 5000 + "}"), strict=True):
+            await conn.execute(put, id, scene.tenant, payload)
+        try:
+            missing, unread = sorted(await scene.findings(), key=lambda one: one.kind)
+        finally:
+            await conn.execute("DELETE FROM soma.outbox WHERE id = ANY ($1::uuid[])", ids)
+    assert (missing.kind, missing.event) == ("event_missing", "turn.answered")
+    assert (unread.tenant, unread.kind, unread.resource) == (scene.tenant, "unreadable", f"events/{ids[0]}")
+    assert "2 such" in unread.says
+    assert unread.advice
+
+
 async def test_an_audit_event_without_a_leaf_is_found_and_one_without_an_event_too(scene: Scene) -> None:
     await ask(scene.person, QUESTION)
     await seal(scene.house)

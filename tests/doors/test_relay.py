@@ -166,8 +166,8 @@ async def test_a_row_that_the_engine_refuses_goes_aside_alone_and_is_tried_at_th
 
 async def test_how_far_behind_it_is_and_what_it_has_moved_are_metrics(engine: Engine) -> None:
     await tell(engine, a_row(a_key()), a_row(a_key()))
-    async with engine.db.own(ROOM) as tx:
-        await tx.execute("UPDATE soma.outbox SET create_time = create_time - interval '1 minute'")
+    async with administering(engine) as conn:
+        await conn.execute("UPDATE soma.outbox SET create_time = create_time - interval '1 minute'")
     relay = engine.relay()
     async with AsyncExitStack() as doors:
         async with engine.db.own(ROOM) as tx:

@@ -26,12 +26,13 @@ from services.common.call import NOBODY
 from services.common.caller import Caller
 from services.common.checkpoint import Checkpoint, Note
 from services.common.clock import SystemClock
-from services.common.db import Transaction
+from services.common.db import Database, Transaction, open_database
 from services.common.errors import Denied, Unavailable
 from services.common.log import Entry
 from services.common.merkle import leaf_hash, verify_consistency, verify_inclusion
 from services.common.schemas import canonical
 from services.common.signing import FileSigningKeys, KeyGone, signer_of
+from services.common.wrapping import FileTenantKeys
 from services.workers import sealer
 from services.workers.bench import Bench
 from services.workers.sealer import ROTATED, Sealer
@@ -52,6 +53,8 @@ class Sealing:
     """A world with a sealer in it."""
 
     world: World
+    console: Database
+    """With the login of the room that shows trails."""
     keys: FileSigningKeys
     sealer: Sealer
 
@@ -68,7 +71,7 @@ class Sealing:
     @asynccontextmanager
     async def tenant(self, tenant: str = "acme") -> AsyncIterator[Transaction]:
         """What a person of the tenant may see."""
-        async with self.world.db.tenant(Caller.system("console", tenant)) as tx:
+        async with self.console.tenant(Caller.system("console", tenant)) as tx:
             yield tx
 
     async def heads(self, tenant: str = "acme") -> list[trail.Head]:
@@ -94,11 +97,19 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         yield world
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def console(world: World, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Database]:
+    await schema.set_room_password(world.admin_url, "console", "test")
+    url = world.url.replace("soma_workers", "soma_console")
+    async with open_database(url, tmp_path_factory.mktemp("console").as_uri(), SystemClock()) as db:
+        yield db
+
+
 @pytest_asyncio.fixture(loop_scope="module")
-async def sealing(world: World, tmp_path: Path) -> Sealing:
+async def sealing(world: World, console: Database, tmp_path: Path) -> Sealing:
     """With empty trees."""
     keys = FileSigningKeys(tmp_path / "audit")
-    sealing = Sealing(renamed(world), keys, Sealer(keys, SystemClock()))
+    sealing = Sealing(renamed(world), console, keys, Sealer(keys, SystemClock()))
     async with sealing.administrator() as conn:
         await conn.execute(f"TRUNCATE soma.outbox, soma.audit_trees, {', '.join(f'soma.{name}' for name in SEALED)}")
     return sealing
@@ -349,12 +360,66 @@ async def test_no_key_is_made_for_a_tenant_that_is_not_served(sealing: Sealing) 
         lambda each: replace(each, payload=b"{}"),
         lambda each: replace(each, payload=each.payload[:-1]),
         lambda each: replace(each, payload=each.payload.replace(b'"outcome":"done"', b'"outcome":null')),
+        lambda each: replace(
+            each, payload=each.payload.replace(b'Z","trace', b'","trace').replace(b'Z","ver', b'","ver')
+        ),
     ],
 )
 async def test_what_is_no_audit_event_of_its_tenant_is_refused_with_its_batch(sealing: Sealing, change: Any) -> None:
-    with pytest.raises(ValueError, match=r"carries event|Object missing|truncated|Expected `str`"):
+    with pytest.raises(ValueError, match=r"carries event|Object missing|truncated|Expected `str`|timezone"):
         await sealing.seal(entry(), change(entry()))
     assert (await sealing.rows(), await sealing.rows("globex")) == ([], [])
+
+
+NOT_CANONICAL = [
+    lambda raw: raw.replace(b'"outcome":"done"', b'"outcome": "done"'),
+    lambda raw: raw.replace(b'"outcome":"done"', b'"outcome":"refused","outcome":"done"'),
+    lambda raw: raw.replace("é".encode(), b"\\u00e9"),
+    lambda raw: raw.replace(b'"outcome":"done"', b'"outcome":"\\u0064one"'),
+    lambda raw: raw + b"\n",
+    lambda raw: b"{" + b",".join(reversed(raw[1:-1].split(b","))) + b"}",
+]
+
+
+@pytest.mark.parametrize("change", NOT_CANONICAL)
+async def test_what_is_not_canonical_is_not_sealed_since_no_export_could_show_it(sealing: Sealing, change: Any) -> None:
+    told = entry()
+    changed = change(told.payload)
+    assert json.loads(changed) == json.loads(told.payload)
+    assert changed != told.payload
+    with pytest.raises(ValueError, match=r"not canonical JSON \(RFC 8785\)"):
+        await sealing.seal(replace(told, payload=changed))
+    assert await sealing.rows() == []
+
+
+async def test_an_event_is_as_long_as_a_page_can_hold(sealing: Sealing) -> None:
+    def of_size(size: int) -> Entry:
+        told = entry()
+        return replace(told, payload=told.payload.replace("é".encode(), b"x" * (size - len(told.payload) + 2)))
+
+    await sealing.seal(of_size(sealer.LONGEST_EVENT))
+    with pytest.raises(ValueError, match="65536 bytes at most; this one has 65537"):
+        await sealing.seal(of_size(sealer.LONGEST_EVENT + 1))
+    assert len(await sealing.rows()) == 1
+
+
+@pytest.mark.parametrize("tenant", ["initech", "../acme", "a b", "", "acme/x"])
+async def test_a_tenant_that_is_not_served_gets_neither_tree_nor_key(sealing: Sealing, tenant: str) -> None:
+    told = entry()
+    payload = told.payload.replace(b'"tenant":"acme"', f'"tenant":"{tenant}"'.encode())
+    with pytest.raises(ValueError, match="This mesh does not serve the tenant"):
+        await sealing.seal(entry(), replace(told, tenant=tenant, payload=payload))
+    trees = await sealing.world.db.look("SELECT tenant FROM soma.audit_trees WHERE tenant = $1", tenant)
+    assert (await sealing.rows(), trees, sealing.keys.folder.exists()) == ([], [], False)
+
+
+@pytest.mark.parametrize("name", ["..", "../x", "/x", "soma.local/audit/..", "soma.local/audit/a/", "a b", "a\0", ".x"])
+async def test_a_key_file_is_called_like_a_tenants_trail_or_not_at_all(sealing: Sealing, name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be the name of a key"):
+        await sealing.keys.make(name)
+    with pytest.raises(ValueError, match="cannot be a tenant"):
+        await FileTenantKeys(sealing.keys.folder).wrap(name, b"", is_first=True)
+    assert not sealing.keys.folder.exists()
 
 
 @pytest.mark.parametrize("table", SEALED)

@@ -179,6 +179,21 @@ async def test_an_audit_event_is_delivered_when_it_is_sealed_and_not_before(worl
     assert await share(world, "acme", "audit_delivery") == Share(1, 2), "once"
 
 
+async def test_a_look_catches_up_however_much_there_is(world: World) -> None:
+    events: list[Any] = [audited() for _ in range(7)]
+    await world.put(*events)
+    await follow(world)
+    async with schema.administering(world.admin_url) as conn:
+        await conn.execute("UPDATE soma.slo_audit SET time = time - interval '2 minutes'")
+        await conn.execute(
+            "INSERT INTO soma.audit SELECT 'acme', nth, id, '', decode(repeat('00', 32), 'hex'), "
+            "decode(repeat('00', 64), 'hex'), now(), 'chat.asked', 'p_ada', 'x', 'done' "
+            "FROM unnest($1::uuid[]) WITH ORDINALITY AS told (id, nth)", [event.id for event in events[2:]],
+        )  # fmt: skip
+    found = await sla.Monitor(world.db, world.sight, at_once=2).look()
+    assert found["acme"][NAMES.index("audit_delivery")].shares["30d"] == Share(5, 2)
+
+
 async def test_a_missed_slo_is_one_line_and_a_metric(world: World) -> None:
     await world.put(*[event for n in range(30) for event in turn("acme", f"p_{n}", "failed")])
     await world.put(*turn("globex", "p_cy"))

@@ -28,7 +28,7 @@ from tests.stores import running_postgres
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ROOMS = ("agent", "canvas", "console", "workers")
+ROOMS = ("agent", "canvas", "console", "router", "workers")
 WORKER = Caller.system("workers", "")
 
 
@@ -253,6 +253,33 @@ async def test_who_is_forgotten_is_unreadable_and_comes_back_as_somebody_else(st
         again = await write(later, ada, "anew")
     assert again.subject != event.subject
     assert await read(store, again) == "anew"
+
+
+DECIDED = """
+INSERT INTO t_{tenant}.decisions (id, subject, turn, requested_tier, provider, model, tier, decision, create_time)
+VALUES (gen_random_uuid(), $1, 'conversations/1/turns/1', 'slm', 'p', 'm', 'slm', '', now())
+"""
+ASKED = "INSERT INTO t_{tenant}.requests (subject, request_id, body_hash) VALUES ($1, gen_random_uuid(), '')"
+
+
+async def test_no_table_of_a_room_but_for_their_own_conversations_names_who_is_forgotten(store: Store) -> None:
+    ada, bob = somebody(), somebody()
+    async with store.room("agent") as db:
+        pseudonym = (await write(db, ada, "x")).subject
+    places = [("acme", ada), ("acme", bob), ("globex", ada)]
+    async with store.admin() as conn:
+        for tenant, who in places:
+            for statement in (DECIDED, ASKED):
+                await conn.execute(statement.format(tenant=tenant), who.subject)
+        await forget(conn, "acme", ada.subject)
+
+        async def named(table: str, tenant: str, subject: str) -> int:
+            found: int = await conn.fetchval(f"SELECT count(*) FROM t_{tenant}.{table} WHERE subject = $1", subject)
+            return found
+
+        for table in ("decisions", "requests"):
+            assert [await named(table, tenant, who.subject) for tenant, who in places] == [0, 1, 1], table
+        assert (await named("decisions", "acme", pseudonym), await named("requests", "acme", pseudonym)) == (1, 0)
 
 
 async def test_another_tenants_person_is_not_forgotten_with_them(store: Store) -> None:

@@ -18,6 +18,8 @@ from grpc import StatusCode
 from services.common import schema
 from services.common.caller import Caller
 from services.common.checkpoint import Checkpoint, Note
+from services.common.clock import SystemClock
+from services.common.db import open_database
 from services.common.merkle import verify_consistency, verify_inclusion
 from services.common.signing import VerifierKey, signer_of
 from services.common.subjects import forget
@@ -275,6 +277,14 @@ async def test_members_are_refused_and_admins_are_not(house: House, tenant: str)
     with refused(StatusCode.PERMISSION_DENIED, "ROLE_REFUSED"):
         await Auditor(house.person(tenant, "ann")).page()
     assert (await Auditor(house.person(tenant, "root", ("admin",))).page()).events
+
+
+async def test_no_other_room_reads_the_trail_of_the_tenant_it_serves(house: House, tenant: str) -> None:
+    ann = Caller(tenant, "ann", frozenset({"member"}), frozenset())
+    for room, sees in (("console", True), ("agent", False), ("router", False), ("canvas", False)):
+        async with open_database(*house.store(room), SystemClock(), connections=2) as db, db.tenant(ann) as tx:
+            assert bool(await tx.fetch("SELECT index FROM soma.audit LIMIT 1")) is sees, room
+            assert bool(await tx.fetch("SELECT size FROM soma.tree_heads LIMIT 1")) is sees, room
 
 
 async def test_who_was_forgotten_has_no_name_any_more_and_every_proof_holds(house: House) -> None:

@@ -30,6 +30,8 @@ def entry(offset: int, payload: bytes = b'{"n":1}', time: datetime = NINE, tenan
 PAYLOADS = [
     b'{"a":1,"b":"\xc3\xa4"}', b'{"a": 1.00 }', b"[]", b"null", b'{"a":"\\n"}', b'{"a":1,"a":2}', b"1e999", b"{\r}",
     b"", b" {}", b"{}\n", b'{\n}', b"no json", b'"\xff"', b"\x00", b'{"a":1}{"b":2}', b'"bytes":"x"', b"x" * 100_000,
+    b"[" * 300 + b"]" * 300, b"[" * 900 + b"]" * 900, b'{"a":' * 50_000 + b"1" + b"}" * 50_000, b"[" * 200_000,
+    b'{"\\ud800":1}',
 ]  # fmt: skip
 
 

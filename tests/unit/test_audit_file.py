@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import zstandard
@@ -18,6 +19,9 @@ from services.local.audit.finding import Finding, Kind
 from services.local.audit.form import Key, Start, head_line
 from services.local.audit.ring import Ring
 from services.local.audit.verify import Known, Verdict, verify
+from services.local.commands import audit as commands
+from services.local.commands.audited import known_of
+from services.local.fault import Fault
 from tests.tampering import AFTER, BEFORE, TAMPERED, Lines, N, put, rewritten, signed_by, with_heads_of
 from tests.trails import EVENTS, HEAD_EVERY, NOON, ORIGIN, ROTATED, Hand, Trail, chained, closed, event, packed, where
 
@@ -272,6 +276,36 @@ def test_a_compressed_file_that_was_cut_or_damaged_is_found(lines: Lines, place:
 def test_garbage_is_no_audit_file(garbage: bytes) -> None:
     finding = found(garbage)
     assert (finding.kind, finding.index) == (Kind.MALFORMED, None)
+    assert "codec" not in finding.text
+
+
+def test_a_head_that_is_no_text_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "head").write_bytes(b"\xff\xfe\n" * 9)
+    with pytest.raises(Fault, match=r"holds no signed head\. There are bytes that are no text \(UTF-8\)\."):
+        known_of(tmp_path / "head", ())
+
+
+@pytest.mark.parametrize("tenant", ["a\udcff", "", "../acme", "Acme", "a b", "a" * 41])
+def test_a_name_that_cannot_be_a_tenant_is_refused_before_anything_is_done(tmp_path: Path, tenant: str) -> None:
+    ways = {
+        commands.export: (tmp_path, tenant, tmp_path / "x.zst", 0),
+        commands.heads: (tmp_path, tenant),
+        commands.key: (tmp_path, tenant),
+        commands.forget: (tmp_path, tenant, "ada"),
+        commands.rotate: (tmp_path, tenant),
+    }
+    for command, values in ways.items():
+        with pytest.raises(Fault, match="cannot be a tenant: use 2 to 40 of a-z"):
+            cast("Any", command)(*values)
+
+
+def test_a_person_whose_name_is_no_text_is_nobody(tmp_path: Path) -> None:
+    for command in (
+        lambda: commands.forgetting("acme", "a\udcff"),
+        lambda: commands.forget(tmp_path, "acme", "a\udcff"),
+    ):
+        with pytest.raises(Fault, match="acme knows nobody called"):
+            cast("Any", command)()
 
 
 def test_a_line_without_end_is_not_read_into_memory() -> None:

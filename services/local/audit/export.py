@@ -17,6 +17,7 @@ from services.local.fault import Fault
 STEP = 500
 """So many events are read at once, and the file has a head for as many, where there is one."""
 
+IS_SERVED = "SELECT true FROM soma.tenants WHERE name = $1"
 CHAIN = "SELECT chain FROM soma.audit WHERE tenant = $1 AND index = $2"
 EVENTS = """
 SELECT index, chain, canonical FROM soma.audit WHERE tenant = $1 AND index >= $2 AND index < $3 ORDER BY index
@@ -59,12 +60,18 @@ async def measure(db: Reading, tenant: str, first: int) -> Extent:
 
 async def newest_head(db: Reading, tenant: str) -> Head:
     """Fault when nothing is sealed."""
-    if not (heads := await trail.heads(db, tenant, most=1)):
-        raise Fault(
-            f"The audit trail of {tenant} is empty: nothing was done there yet, the sealer does not run (soma status), "
-            "or there is no such tenant."
-        )
-    return heads[0]
+    if heads := await trail.heads(db, tenant, most=1):
+        return heads[0]
+    await check_served(db, tenant)
+    raise Fault(
+        f"The audit trail of {tenant} is empty: nothing was done there yet, or the sealer does not run (soma status)."
+    )
+
+
+async def check_served(db: Reading, tenant: str) -> None:
+    """Fault unless there is such a tenant."""
+    if not await db.fetch(IS_SERVED, tenant):
+        raise Fault(f"This mesh does not serve the tenant {tenant}.")
 
 
 async def write(db: Reading, extent: Extent, out: BinaryIO, seen: Callable[[int], None]) -> None:

@@ -104,8 +104,8 @@ class Walk:
 
     def _other(self, raw: bytes) -> None:
         try:
-            self._read(raw.decode())
-        except (Malformed, UnicodeDecodeError) as fault:
+            self._read(text_of(raw))
+        except Malformed as fault:
             text = f"The file breaks its format {self.place}: {fault} Get it anew; see docs/audit-format.md."
             index = self.size if self.is_begun else None
             raise Wrong(Finding(Kind.MALFORMED, index, index, text)) from fault
@@ -136,6 +136,13 @@ class Walk:
         self.first = self.size = self.heads.good = start.edge.size
         self.is_begun = True
         self._watch()
+
+
+def text_of(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as fault:
+        raise Malformed("There are bytes that are no text (UTF-8).") from fault
 
 
 def displaced(expected: int, index: bytes, *, fits: bool) -> Wrong:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
@@ -15,8 +16,11 @@ Result = TypeVar("Result")
 FORGETTING = """\
 {subject} of {tenant} has a key of their own, which will be destroyed. That cannot be undone.
   Unreadable within a minute, here and in every export and archive: who their events speak of, and what they wrote.
-  Still there: the events themselves under a pseudonym, and every proof of the audit trail.
-  Not touched: their conversations and panes, which they or their rooms delete, and backups of the database.
+  With it: what the router decided for them goes on under a pseudonym, answers kept for repeated requests are deleted.
+  Still there: the events themselves under the pseudonym, and every proof of the audit trail.
+  Not touched: their conversations and panes, which they or their rooms delete. Events name conversations: until those
+  are deleted, whoever reads the database sees whose events they are.
+  Not reached: backups of the database, and its write-ahead log until it is recycled; both hold the key, wrapped.
 """
 
 
@@ -27,6 +31,8 @@ def export(home: Path, tenant: str, out: Path, first: int) -> None:
     from services.local.audit.file import write_file
     from services.local.commands.bar import bar
     from services.local.database import admin_url_of
+
+    check(tenant)
 
     async def work() -> Extent:
         async with schema.connected(admin_url_of(load_stack(home))) as conn:
@@ -69,6 +75,8 @@ def heads(home: Path, tenant: str) -> None:
     from services.local.audit.export import newest_head
     from services.local.database import admin_url_of
 
+    check(tenant)
+
     async def work() -> str:
         async with schema.connected(admin_url_of(load_stack(home))) as conn:
             return (await newest_head(conn, tenant)).checkpoint
@@ -79,29 +87,46 @@ def heads(home: Path, tenant: str) -> None:
 def key(home: Path, tenant: str) -> None:
     """The verifier key that signs now and nothing else."""
     from services.common import schema, trail
+    from services.local.audit.export import check_served
     from services.local.database import admin_url_of
+
+    check(tenant)
 
     async def work() -> str:
         async with schema.connected(admin_url_of(load_stack(home))) as conn:
             if not (spans := await trail.keys(conn, tenant)):
+                await check_served(conn, tenant)
                 raise Fault(f"{tenant} has no audit key yet: it is made when its first event is sealed.")
             return spans[-1].key.line
 
     print(at_database(work()))
 
 
+def forgetting(tenant: str, subject: str) -> str:
+    """What it means to forget them, to be read before."""
+    check_person(tenant, subject)
+    return FORGETTING.format(tenant=tenant, subject=subject)
+
+
 def forget(home: Path, tenant: str, subject: str) -> None:
     """Destroy a person's key."""
     from services.common import schema, subjects
+    from services.local.audit.export import check_served
     from services.local.database import admin_url_of
+
+    check_person(tenant, subject)
 
     async def work() -> str | None:
         async with schema.connected(admin_url_of(load_stack(home))) as conn:
+            await check_served(conn, tenant)
             return await subjects.forget(conn, tenant, subject)
 
     if not (pseudonym := at_database(work())):
-        raise Fault(f"{tenant} knows nobody called {subject}: nothing was forgotten.")
-    print(f"{subject} is forgotten. Events go on to name {pseudonym}, which nobody can trace; every proof holds.")
+        raise unknown(tenant, subject)
+    print(
+        f"{subject} is forgotten. Events go on to name {pseudonym}, and every proof holds. What still leads from that "
+        "to them: their conversations until these are deleted, backups, and the write-ahead log until it is recycled."
+    )
 
 
 def rotate(home: Path, tenant: str) -> None:
@@ -116,6 +141,7 @@ def rotate(home: Path, tenant: str) -> None:
     from services.local.parts import database_url
     from services.workers.sealer import Sealer
 
+    check(tenant)
     stack = load_stack(home)
 
     async def work() -> str:
@@ -132,6 +158,25 @@ def rotate(home: Path, tenant: str) -> None:
     except Refusal as refusal:
         raise Fault(str(refusal)) from refusal
     print(f"From now on the trail of {tenant} is signed with\n{line}\nThe old key vouches for it in the trail.")
+
+
+def check(tenant: str) -> None:
+    """Fault for what cannot be the name of a tenant."""
+    from services.common.caller import TENANT
+
+    if not TENANT.fullmatch(tenant):
+        raise Fault(f"{tenant!r} cannot be a tenant: use 2 to 40 of a-z, 0-9 and _, beginning with a letter.")
+
+
+def check_person(tenant: str, subject: str) -> None:
+    """Fault for what cannot name a person either, such as bytes that are no text."""
+    check(tenant)
+    if re.search("[\ud800-\udfff]", subject):
+        raise unknown(tenant, subject)
+
+
+def unknown(tenant: str, subject: str) -> Fault:
+    return Fault(f"{tenant} knows nobody called {subject!r}: nothing was forgotten.")
 
 
 def at_database(work: Coroutine[Any, Any, Result]) -> Result:

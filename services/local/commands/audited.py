@@ -13,6 +13,7 @@ from services.common.checkpoint import Checkpoint, Malformed, Note, encoded
 from services.common.clock import rfc3339
 from services.common.signing import VerifierKey
 from services.local.audit.verify import Known, Verdict
+from services.local.audit.walk import text_of
 from services.local.fault import Fault
 
 MOST_BYTES = 16 * 1024
@@ -28,7 +29,7 @@ def known_of(head: Path | None, keys: Sequence[str]) -> Known:
         return Known(pins)
     try:
         with head.open("rb") as file:
-            note = Note.parse(file.read(MOST_BYTES).decode())
+            note = Note.parse(text_of(file.read(MOST_BYTES)))
         return Known(pins, note, Checkpoint.parse(note.text))
     except OSError as error:
         raise Fault(f"{head} cannot be read: {error.strerror}.") from error

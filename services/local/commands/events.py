@@ -19,6 +19,8 @@ from services.local.fault import Fault
 from services.local.stack import Stack, load_stack
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from services.common.db import Database
     from services.common.replay import Wish
 
@@ -26,6 +28,8 @@ Result = TypeVar("Result")
 GROUP = re.compile(r"[a-z][a-z0-9._-]{0,79}")
 STYLES = {"dead": "red", "waiting": "yellow", "dropped": "dim"}
 MOST = 1000
+WIDEST, SHORTEST = 1000, 20
+"""Columns: of a reason, and of what is wide enough for everything else."""
 NONE = "No event waits, and none is dead."
 
 
@@ -147,33 +151,49 @@ def one(stack: Stack, id: str, group: str) -> Mapping[str, Any]:
 
 
 def in_short(letters: Sequence[Mapping[str, Any]]) -> None:
+    """A line each. On a terminal that is too narrow only the reason is cut."""
     from rich.console import Console
-    from rich.table import Table
 
     if not letters:
         sys.stdout.write(f"{NONE}\n")
         return
+    console = Console(highlight=False)
+    facts = Console(width=WIDEST).measure(table_of(letters, 1)).maximum - 1
+    room = max(SHORTEST, console.width - facts) if console.is_terminal else WIDEST
+    console.width = facts + room
+    console.print(table_of(letters, room))
+    count = Counter(letter["state"] for letter in letters)
+    console.print(f"\n[dim]{count['dead']} dead, {count['waiting']} waiting. One in full: soma events show ID[/]")
+
+
+def table_of(letters: Sequence[Mapping[str, Any]], room: int) -> Table:
+    """`room` is the reason's."""
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     for column in ("id", "group", "type", "tenant", "state", "tries", "due"):
         table.add_column(column, no_wrap=True)
-    table.add_column("reason", overflow="ellipsis", no_wrap=True)
+    table.add_column("reason", overflow="ellipsis", no_wrap=True, max_width=room)
     for letter in letters:
-        table.add_row(
-            letter["id"], letter["group"], letter["type"], letter["tenant"], letter["state"], str(letter["attempt"]),
-            due(letter), letter["reason"], style=STYLES[letter["state"]] if letter["state"] == "dead" else "",
-        )  # fmt: skip
-    count = Counter(letter["state"] for letter in letters)
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(f"\n[dim]{count['dead']} dead, {count['waiting']} waiting. One in full: soma events show ID[/]")
+        said = [letter[name] for name in ("id", "group", "type", "tenant", "state", "attempt")]
+        style = STYLES[letter["state"]] if letter["state"] == "dead" else ""
+        table.add_row(*(Text(plain(value)) for value in (*said, due(letter), letter["reason"])), style=style)
+    return table
 
 
 def in_full(letters: Sequence[Mapping[str, Any]]) -> None:
     for letter in letters:
         for name, value in letter.items():
             if name != "event":
-                sys.stdout.write(f"{name:12} {due(letter) if name == 'due' else value}\n")
-        sys.stdout.write(f"{json.dumps(letter['event'], indent=2, ensure_ascii=False)}\n\n")
+                sys.stdout.write(f"{name:12} {plain(due(letter) if name == 'due' else value)}\n")
+        event = json.dumps(letter["event"], indent=2, ensure_ascii=False)
+        sys.stdout.write(f"{event.encode(errors='backslashreplace').decode()}\n\n")
+
+
+def plain(value: object) -> str:
+    """On one line, without what steers a terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in str(value))
 
 
 def due(letter: Mapping[str, Any]) -> str:
@@ -198,9 +218,11 @@ def facts(row: Any) -> dict[str, Any]:
 
 def event_of(payload: bytes) -> Any:
     try:
-        return json.loads(payload)
-    except ValueError:
+        event = json.loads(payload)
+        json.dumps(event, indent=2)
+    except (ValueError, RecursionError):
         return payload.decode(errors="replace")
+    return event
 
 
 def resource(letter: Mapping[str, Any]) -> str:
@@ -227,11 +249,12 @@ def time_of(option: str, text: str) -> datetime:
     example = "such as 2026-01-31T09:00:00Z"
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError as fault:
+        utc = moment.astimezone(UTC)
+    except (ValueError, OverflowError) as fault:
         raise Fault(f"{option} is {text!r}; it must be an RFC 3339 time, {example}.") from fault
     if moment.tzinfo is None:
         raise Fault(f"{option} does not say in which time zone: end it with Z or +02:00, {example}.")
-    return moment
+    return utc
 
 
 def operator() -> Any:

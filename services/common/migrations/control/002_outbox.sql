@@ -43,7 +43,7 @@ DROP TABLE soma.outbox_001, soma.audit;
 CREATE ROLE soma_worker NOLOGIN;
 GRANT USAGE ON SCHEMA soma TO soma_worker;
 CREATE POLICY workers ON soma.outbox TO soma_worker USING (true) WITH CHECK (true);
-GRANT SELECT, INSERT, UPDATE, DELETE ON soma.outbox TO soma_worker;
+GRANT SELECT, INSERT, DELETE ON soma.outbox TO soma_worker;
 
 ALTER FUNCTION soma.make_room(text, text) RENAME TO make_room_001;
 CREATE FUNCTION soma.make_room(room text, password text) RETURNS void LANGUAGE plpgsql AS $$

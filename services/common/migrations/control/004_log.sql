@@ -69,7 +69,9 @@ CREATE TABLE soma.outbox_aside (
 
 GRANT SELECT, INSERT ON soma.log TO soma_worker;
 GRANT SELECT, INSERT, UPDATE ON soma.log_heads TO soma_worker;
-GRANT SELECT, INSERT, UPDATE, DELETE ON soma.log_groups, soma.log_members, soma.outbox_aside TO soma_worker;
+GRANT SELECT, INSERT, UPDATE ON soma.log_groups TO soma_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON soma.log_members TO soma_worker;
+GRANT SELECT, INSERT, DELETE ON soma.outbox_aside TO soma_worker;
 
 -- make_log_days makes the tables of today and so many days ahead. Rows of such a day that the net has caught move over.
 -- It waits for no long reader: what cannot be made now is made the next time.

@@ -67,6 +67,7 @@ BEGIN
         EXECUTE format('DROP TABLE soma.%I', part);
     END LOOP;
     DELETE FROM soma.handled_other WHERE time < now() - make_interval(days => days);
+    DELETE FROM soma.retries WHERE state = 'dropped' AND create_time < now() - interval '30 days';
 EXCEPTION WHEN lock_not_available THEN
     RETURN;
 END $$;

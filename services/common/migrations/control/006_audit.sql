@@ -68,6 +68,7 @@ COMMENT ON COLUMN soma.tree_heads.checkpoint IS 'the signed note (C2SP), whole';
 
 GRANT SELECT, INSERT ON soma.audit, soma.audit_hashes, soma.audit_keys, soma.tree_heads TO soma_worker;
 GRANT SELECT, INSERT, UPDATE ON soma.audit_trees TO soma_worker;
+-- Of the rooms, the console alone reads a trail, and that of the tenant it serves.
 GRANT SELECT ON soma.audit, soma.audit_hashes, soma.audit_keys, soma.tree_heads TO soma_tenant;
 
 DO $$
@@ -77,6 +78,6 @@ BEGIN
         EXECUTE format('ALTER TABLE soma.%I ENABLE ROW LEVEL SECURITY', sealed);
         EXECUTE format('CREATE POLICY workers ON soma.%I TO soma_worker USING (true) WITH CHECK (true)', sealed);
         EXECUTE format('CREATE POLICY own_tenant ON soma.%I FOR SELECT TO soma_tenant'
-                       ' USING (''t_'' || tenant = current_user)', sealed);
+                       ' USING (''t_'' || tenant = current_user AND session_user = ''soma_console'')', sealed);
     END LOOP;
 END $$;

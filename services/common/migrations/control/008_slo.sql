@@ -8,6 +8,7 @@ CREATE TABLE soma.slo_hours (
     count   bigint NOT NULL,
     PRIMARY KEY (tenant, hour, measure, bucket)
 ) WITH (fillfactor = 50);
+CREATE INDEX slo_hours_by_hour ON soma.slo_hours (hour);
 COMMENT ON COLUMN soma.slo_hours.hour IS 'in which was asked, or told';
 COMMENT ON COLUMN soma.slo_hours.bucket IS 'how it went; of a time the bound in ms that it is not above, or inf';
 
