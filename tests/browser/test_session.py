@@ -30,7 +30,8 @@ def test_a_person_signs_in_with_code_and_pkce_is_greeted_and_signs_out(visit: Vi
     assert asked["code_challenge"] == challenge(redeemed["code_verifier"])
     assert "code=" not in person.page.url, "The code is not left in the address."
 
-    person.see("sign-out").click()
+    with person.page.expect_navigation():  # to the issuer, and back
+        person.see("sign-out").click()
     expect(person.see("landing")).to_be_visible()
     person.page.reload()
     expect(person.see("landing")).to_be_visible()

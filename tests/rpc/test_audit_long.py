@@ -26,7 +26,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SIZE, BATCH = 40_000, 10_000
 BEGIN = datetime(2031, 2, 3, tzinfo=UTC)
-LARGE_BYTES = 100_000
+LARGE_BYTES = 60_000
 ROWS_READ = """
 SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::bigint FROM pg_stat_xact_user_tables
 WHERE schemaname = 'soma' AND relname IN ('audit', 'audit_hashes')

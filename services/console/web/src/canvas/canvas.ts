@@ -41,6 +41,12 @@ const EMPTY: CanvasView = { panes: new Map(), arrangement: NOTHING_OPEN, loaded:
 const ARRANGE_MS = 600;
 /** Where a tab keeps what it had not told yet when its page was left. */
 const LEFT = "soma.arrangement";
+
+interface Left {
+  conversation: string | undefined;
+  arrangement: Arrangement;
+  base: Arrangement;
+}
 /** A pane lives only where the mesh has this room: without it the page has no panes, and says nothing of it. */
 const ABSENT = new Set(["CONVERSATION_UNKNOWN", "PATH_UNKNOWN"]);
 
@@ -53,6 +59,8 @@ export class Canvas {
   private revision = 0;
   /** The layout as the mesh has it, and what was made of it here since. */
   private base: Arrangement = NOTHING_OPEN;
+  /** The layout that the mesh was last heard to have. */
+  private heardOf: Arrangement = NOTHING_OPEN;
   private etag = "";
   private unsaved = false;
   private telling = false;
@@ -197,6 +205,7 @@ export class Canvas {
     this.document = {};
     this.revision = 0;
     this.base = NOTHING_OPEN;
+    this.heardOf = NOTHING_OPEN;
     this.etag = "";
     this.unsaved = false;
     this.heard = new Set();
@@ -268,6 +277,7 @@ export class Canvas {
     const joined = merged(this.base, mine, theirs);
     const arrangement = this.etag ? followed(mine, joined) : joined;
     this.base = theirs;
+    this.heardOf = theirs;
     this.etag = layout.etag ?? "";
     this.view.change((view) => ({ ...view, arrangement }));
   }
@@ -275,19 +285,17 @@ export class Canvas {
   /** The page is left: the mesh is told, and a reload need not wait for that. */
   private part(): void {
     const { conversation, arrangement } = this.view.get();
-    if (conversation && (this.unsaved || this.telling))
-      sessionStorage.setItem(LEFT, JSON.stringify({ conversation, arrangement }));
+    const left: Left = { conversation, arrangement, base: this.heardOf };
+    if (conversation && (this.unsaved || this.telling)) sessionStorage.setItem(LEFT, JSON.stringify(left));
     void this.tellArrangement();
   }
 
-  /** Arranges the panes as they were when the page was left. */
+  /** Does to the layout what was done before the page was left, as far as the mesh was not heard to know it. */
   private takeUp(conversation: string): void {
-    const left = JSON.parse(sessionStorage.getItem(LEFT) ?? "{}") as {
-      conversation?: string;
-      arrangement: Arrangement;
-    };
+    const left = JSON.parse(sessionStorage.getItem(LEFT) ?? "null") as Left | null;
     sessionStorage.removeItem(LEFT);
-    if (left.conversation === conversation) this.arrange(() => filtered(left.arrangement, this.isThere));
+    if (left?.conversation !== conversation) return;
+    this.arrange((now) => filtered(merged(left.base, left.arrangement, now), this.isThere));
   }
 
   private planArranging(): void {
@@ -311,6 +319,7 @@ export class Canvas {
       const told = await this.client.arrange(conversation, { ...mine, panes: [...mine.panes], etag: this.etag });
       if (!current()) return;
       this.base = arrangementOf(told);
+      this.heardOf = this.base;
       this.etag = told.etag ?? "";
       this.document = { ...this.document, layout: told };
     } catch (error) {
