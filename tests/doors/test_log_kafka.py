@@ -16,7 +16,7 @@ import pytest_asyncio
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError, NodeNotReadyError
 
 from services.common.background import alongside
 from services.common.errors import Unavailable
@@ -320,16 +320,29 @@ async def set_largest(broker: Broker, size: int, *, takes: bool) -> None:
     """Return when the broker does, or does not, take a batch of 600 kB."""
     wanted = {"max.message.bytes": str(size), "message.timestamp.type": "LogAppendTime"}
     async with open_kafka_log(broker.url, None) as log:
-        admin = AIOKafkaAdminClient(**log.link.options)
-        await admin.start()
-        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, NARROW, wanted)])
-        await admin.close()
+        await until_altered(log, ConfigResource(ConfigResourceType.TOPIC, NARROW, wanted))
         async with (
             AIOKafkaProducer(**log.link.options, max_request_size=LARGEST_BATCH) as stranger,
             asyncio.timeout(DEADLINE_S),
         ):
             while await is_taken(stranger, bytes(600_000)) != takes:
                 pass
+
+
+async def until_altered(log: KafkaLog, wanted: ConfigResource) -> None:
+    """A client that has just begun may know no broker yet, or have lost the one that it knew."""
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            admin = AIOKafkaAdminClient(**log.link.options)
+            try:
+                await admin.start()
+                await admin.alter_configs([wanted])
+            except (NodeNotReadyError, KafkaConnectionError):
+                await asyncio.sleep(0.05)
+            else:
+                return
+            finally:
+                await admin.close()
 
 
 async def is_taken(producer: AIOKafkaProducer, value: bytes) -> bool:
