@@ -6,20 +6,10 @@ import type { Part, TurnView } from "../turn/turn";
 import type { Client } from "../wire/client";
 import { asRefusal, type Refusal } from "../wire/refusal";
 import type { Layout, Pane, PaneVersion, PatchOperation } from "../wire/types";
+import { Arranging, type Untold } from "./arranging";
 import { Edits } from "./edits";
 import { followCanvas } from "./follow";
-import {
-  type Arrangement,
-  arrangementOf,
-  closed,
-  filtered,
-  followed,
-  merged,
-  NOTHING_OPEN,
-  opened,
-  openedBehind,
-  same,
-} from "./layout";
+import { type Arrangement, closed, NOTHING_OPEN, opened, openedBehind } from "./layout";
 import { patched } from "./patch";
 
 export interface CanvasView {
@@ -34,18 +24,15 @@ export interface CanvasView {
 /** What the mesh knows of a canvas, as WatchCanvas patches it. Panes by the last part of their name. */
 interface CanvasDocument {
   panes?: Record<string, Pane>;
-  layout?: Layout;
+  layout?: Layout | undefined;
 }
 
 const EMPTY: CanvasView = { panes: new Map(), arrangement: NOTHING_OPEN, loaded: false };
-const ARRANGE_MS = 600;
 /** Where a tab keeps what it had not told yet when its page was left. */
 const LEFT = "soma.arrangement";
 
-interface Left {
-  conversation: string | undefined;
-  arrangement: Arrangement;
-  base: Arrangement;
+interface Left extends Untold {
+  conversation: string;
 }
 /** A pane lives only where the mesh has this room: without it the page has no panes, and says nothing of it. */
 const ABSENT = new Set(["CONVERSATION_UNKNOWN", "PATH_UNKNOWN"]);
@@ -57,19 +44,10 @@ export class Canvas {
   readonly wanted = new Store<boolean | undefined>(undefined);
   private document: CanvasDocument = {};
   private revision = 0;
-  /** The layout as the mesh has it, and what was made of it here since. */
-  private base: Arrangement = NOTHING_OPEN;
-  /** The layout that the mesh was last heard to have. */
-  private heardOf: Arrangement = NOTHING_OPEN;
-  private etag = "";
-  private unsaved = false;
-  private telling = false;
-  private timer: ReturnType<typeof setTimeout> | undefined;
+  private arranging = this.arrangingOf("");
   private following: AbortController | undefined;
-  /** Panes that were heard of or made here: there, although what the mesh says may not know them yet. */
-  private heard = new Set<string>();
-  /** Panes that were deleted here, though an answer told of them. */
-  private removed = new Set<string>();
+  /** What this tab had not told when its page was left. */
+  private left = JSON.parse(sessionStorage.getItem(LEFT) ?? "null") as Left | null;
 
   constructor(
     private readonly client: Client,
@@ -84,6 +62,7 @@ export class Canvas {
     if (conversation === this.view.get().conversation) return this.refresh();
     this.leave();
     this.view.set(conversation ? { ...EMPTY, conversation } : { ...EMPTY, loaded: true });
+    this.arranging = this.arrangingOf(conversation ?? "");
     await this.read();
   }
 
@@ -123,31 +102,22 @@ export class Canvas {
   /** What the newest answer says of its panes. Each is opened once; the first comes to the front unless somebody
    *  edits the one that is there. */
   hear(turn: TurnView | undefined): void {
-    const fresh = (turn?.parts ?? []).filter(({ name }) => !this.heard.has(name));
-    if (!turn || fresh.length === 0 || turn.conversation !== this.view.get().conversation) return;
+    if (!turn || turn.conversation !== this.view.get().conversation) return;
     const busy = this.edits.of(this.view.get().arrangement.active) !== undefined;
-    const first = turn.parts[0];
-    for (const part of fresh) {
-      this.heard.add(part.name);
+    for (const part of turn.parts.filter(({ name }) => this.arranging.expect(name)))
       this.arrange((now) =>
-        now.panes.includes(part.name) ? now : (part === first && !busy ? opened : openedBehind)(now, part.name),
+        now.panes.includes(part.name) ? now : (part === turn.parts[0] && !busy ? opened : openedBehind)(now, part.name),
       );
-    }
   }
 
   arrange(how: (now: Arrangement) => Arrangement): void {
-    const before = this.view.get().arrangement;
-    const arrangement = how(before);
-    if (same(before, arrangement)) return;
-    this.view.change((view) => ({ ...view, arrangement }));
-    this.unsaved = true;
-    this.planArranging();
+    this.arranging.change(how);
   }
 
   async create(pane: Partial<Pane>): Promise<Pane> {
     const { conversation = "" } = this.view.get();
     const made = await this.client.createPane(conversation, pane, crypto.randomUUID());
-    this.heard.add(made.name); // a snapshot from before it may still be on its way
+    this.arranging.expect(made.name); // a snapshot from before it may still be on its way
     this.put(made);
     this.show(made.name);
     return made;
@@ -178,8 +148,7 @@ export class Canvas {
       if (asRefusal(error).reason !== "PANE_UNKNOWN") throw error;
     }
     this.edits.drop(name);
-    this.removed.add(name);
-    this.arrange((now) => closed(now, name));
+    this.arranging.remove(name, (now) => closed(now, name));
     const { [idOf(name)]: _, ...panes } = this.document.panes ?? {};
     this.learn({ ...this.document, panes });
   }
@@ -200,16 +169,9 @@ export class Canvas {
   /** Lets go of the stream; what was arranged is told to the mesh at once. */
   leave(): void {
     this.follow(false);
-    if (this.unsaved) void this.tellArrangement();
-    clearTimeout(this.timer);
+    void this.arranging.tell();
     this.document = {};
     this.revision = 0;
-    this.base = NOTHING_OPEN;
-    this.heardOf = NOTHING_OPEN;
-    this.etag = "";
-    this.unsaved = false;
-    this.heard = new Set();
-    this.removed = new Set();
     this.wanted.set(undefined);
   }
 
@@ -218,9 +180,12 @@ export class Canvas {
     if (!conversation) return;
     const current = (): boolean => this.view.get().conversation === conversation;
     try {
-      const [panes, layout] = await Promise.all([this.allPanes(conversation), this.client.layout(conversation)]);
+      const [panes, layout] = await Promise.all([this.allPanes(conversation), this.arranging.read()]);
       if (!current()) return;
-      this.learn({ panes: Object.fromEntries(panes.map((pane) => [idOf(pane.name), pane])), layout });
+      this.learn({
+        panes: Object.fromEntries(panes.map((pane) => [idOf(pane.name), pane])),
+        layout: layout ?? this.document.layout,
+      });
       this.takeUp(conversation);
     } catch (error) {
       const refusal = asRefusal(error);
@@ -251,88 +216,43 @@ export class Canvas {
     return pane;
   }
 
-  /** Shows a newer document. Panes that are gone are closed. */
   private learn(document: CanvasDocument): void {
+    const before = this.document.layout;
     this.document = document ?? {};
     const { conversation } = this.view.get();
     const entries = Object.entries(this.document.panes ?? {});
     const panes = new Map(entries.map(([id, pane]) => [`${conversation}/panes/${id}`, pane]));
     this.view.change(({ refusal: _, ...view }) => ({ ...view, panes, loaded: true }));
-    this.hearLayout(this.document.layout ?? {});
-    this.view.change((view) => ({ ...view, arrangement: filtered(view.arrangement, this.isThere) }));
-    const { arrangement } = this.view.get();
-    const waiting = arrangement.panes.some((name) => panes.has(name) && !this.base.panes.includes(name));
-    if (!waiting) return;
-    this.unsaved = true; // the mesh could not keep it open before it knew it
-    this.planArranging();
+    const { layout } = this.document;
+    if (layout && layout.etag !== before?.etag) this.arranging.hear(layout);
+    this.arranging.know(new Set(panes.keys()));
   }
 
-  private isThere = (name: string): boolean =>
-    this.view.get().panes.has(name) || (this.heard.has(name) && !this.removed.has(name));
-
-  private hearLayout(layout: Layout): void {
-    if ((layout.etag ?? "") === this.etag) return;
-    const mine = this.view.get().arrangement;
-    const theirs = arrangementOf(layout);
-    const joined = merged(this.base, mine, theirs);
-    const arrangement = this.etag ? followed(mine, joined) : joined;
-    this.base = theirs;
-    this.heardOf = theirs;
-    this.etag = layout.etag ?? "";
-    this.view.change((view) => ({ ...view, arrangement }));
+  private arrangingOf(conversation: string): Arranging {
+    const current = (): boolean => this.view.get().conversation === conversation;
+    return new Arranging({
+      tell: (layout) => this.client.arrange(conversation, layout),
+      ask: () => this.client.layout(conversation),
+      show: (arrangement) => {
+        if (current()) this.view.change((view) => ({ ...view, arrangement }));
+      },
+      failed: this.failed,
+    });
   }
 
   /** The page is left: the mesh is told, and a reload need not wait for that. */
   private part(): void {
-    const { conversation, arrangement } = this.view.get();
-    const left: Left = { conversation, arrangement, base: this.heardOf };
-    if (conversation && (this.unsaved || this.telling)) sessionStorage.setItem(LEFT, JSON.stringify(left));
-    void this.tellArrangement();
+    const { conversation } = this.view.get();
+    const { untold } = this.arranging;
+    if (conversation && untold) sessionStorage.setItem(LEFT, JSON.stringify({ ...untold, conversation }));
+    else sessionStorage.removeItem(LEFT);
+    void this.arranging.tell();
   }
 
-  /** Does to the layout what was done before the page was left, as far as the mesh was not heard to know it. */
   private takeUp(conversation: string): void {
-    const left = JSON.parse(sessionStorage.getItem(LEFT) ?? "null") as Left | null;
-    sessionStorage.removeItem(LEFT);
-    if (left?.conversation !== conversation) return;
-    this.arrange((now) => filtered(merged(left.base, left.arrangement, now), this.isThere));
+    if (this.left?.conversation === conversation) this.arranging.takeUp(this.left);
+    this.left = null;
   }
-
-  private planArranging(): void {
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => void this.tellArrangement(), ARRANGE_MS);
-  }
-
-  /** When another tab was faster, what was done here is done to what it made. */
-  tellArrangement = async (): Promise<void> => {
-    clearTimeout(this.timer);
-    const { conversation, arrangement, panes } = this.view.get();
-    if (!conversation || !this.unsaved || !this.view.get().loaded) return;
-    this.unsaved = false;
-    const mine = filtered(arrangement, (name) => panes.has(name));
-    if (same(mine, this.base)) return;
-    const current = (): boolean => this.view.get().conversation === conversation;
-    const before = this.base;
-    this.base = mine; // the stream may tell of it before the answer does
-    this.telling = true;
-    try {
-      const told = await this.client.arrange(conversation, { ...mine, panes: [...mine.panes], etag: this.etag });
-      if (!current()) return;
-      this.base = arrangementOf(told);
-      this.heardOf = this.base;
-      this.etag = told.etag ?? "";
-      this.document = { ...this.document, layout: told };
-    } catch (error) {
-      if (!current()) return;
-      this.unsaved = true;
-      this.base = before;
-      if (asRefusal(error).reason !== "ETAG_STALE") return this.failed(asRefusal(error));
-      this.hearLayout(await this.client.layout(conversation));
-      this.planArranging();
-    } finally {
-      this.telling = false;
-    }
-  };
 }
 
 export const idOf = (name: string): string => name.slice(name.lastIndexOf("/") + 1);
