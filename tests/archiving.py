@@ -19,16 +19,16 @@ from services.common.blobs import Blobs, open_blobs
 from services.common.caller import Caller
 from services.common.clock import SystemClock, new_id
 from services.common.db import Database, open_database
-from services.common.log import Entry, Log, Shard
-from services.common.log_postgres import open_postgres_log
+from services.common.log.log import Entry, Log, Shard
+from services.common.log.postgres.log import open_postgres_log
+from services.common.log.topics import TOPICS
 from services.common.outbox import Row
 from services.common.spans import Tracer
 from services.common.telemetry import Sight
-from services.common.topics import TOPICS
-from services.workers.archive import Archive
-from services.workers.archiver import GROUP, Archiver
+from services.workers.archive.archive import Archive
+from services.workers.archive.archiver import GROUP, Archiver
+from services.workers.archive.spool import Bounds
 from services.workers.relay import Relay
-from services.workers.spool import Bounds
 from tests.stores import running_postgres
 
 ROOM = Caller.system("workers", "")
@@ -94,7 +94,7 @@ async def open_world(folder: Path) -> AsyncIterator[World]:
 async def archiver(db: Database, log: Log, blobs: Blobs, bounds: Bounds = AT_ONCE) -> AsyncIterator[Archiver]:
     sight = Sight(Tracer(0.0), CollectorRegistry())
     async with log.reader(GROUP, list(TOPICS)) as reader:
-        yield Archiver(db, reader, Archive(blobs, log, "postgres"), sight, SystemClock(), bounds, look_s=0.05)
+        yield Archiver(db, reader, Archive(blobs, log), sight, SystemClock(), bounds, look_s=0.05)
 
 
 async def everything(log: Log) -> list[Entry]:
@@ -107,7 +107,7 @@ async def everything(log: Log) -> list[Entry]:
 
 async def archived(blobs: Blobs) -> list[Entry]:
     """All that is in the archive, by way of its own reader."""
-    archive = Archive(blobs, None, "postgres")  # type: ignore[arg-type] # reading asks no log
+    archive = Archive(blobs, None)  # type: ignore[arg-type] # reading asks no log
     names = [name for tenant in ("acme", "globex") for name in await blobs.list(tenant)]
     entries = [entry for name in names for entry in await archive.read(name)]
     return sorted(entries, key=order)

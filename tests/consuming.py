@@ -17,10 +17,10 @@ from services.common import schema
 from services.common.background import alongside
 from services.common.caller import Caller
 from services.common.clock import SystemClock, new_id, rfc3339
-from services.common.consumer import Consumer, Patience
+from services.common.consumer.consumer import Consumer, Patience
 from services.common.db import Database, Transaction, open_database
-from services.common.log import Entry, Log, Place, Shard
-from services.common.log_postgres import open_postgres_log
+from services.common.log.log import Entry, Log, Place, Shard
+from services.common.log.postgres.log import open_postgres_log
 from services.common.spans import Tracer
 from services.common.telemetry import Sight
 from services.workers.relay import Relay

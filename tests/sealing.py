@@ -9,10 +9,10 @@ from services.common import schema
 from services.common.caller import Caller
 from services.common.clock import SystemClock
 from services.common.db import Database, open_database
-from services.common.log import Entry, Shard
-from services.common.log_postgres import open_postgres_log
-from services.common.signing import FileSigningKeys
-from services.workers.sealer import Sealer
+from services.common.log.log import Entry, Shard
+from services.common.log.postgres.log import open_postgres_log
+from services.common.trail.signing import FileSigningKeys
+from services.workers.sealer.sealer import Sealer
 from tests.house import House
 
 ROOM = Caller.system("workers", "")
@@ -44,8 +44,8 @@ async def seal(house: House) -> None:
 
 async def seal_entries(house: House, db: Database, entries: Iterable[Entry]) -> None:
     async with db.own(ROOM) as tx:
-        await sealer_of(house).seal(tx, entries)
+        await pseudonym_of(house).seal(tx, entries)
 
 
-def sealer_of(house: House) -> Sealer:
+def pseudonym_of(house: House) -> Sealer:
     return Sealer(FileSigningKeys(house.folder / "keys/audit"), SystemClock())

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
-from services.common.checkpoint import Checkpoint, Note, Signature, origin
-from services.common.merkle import UNCHAINED, Edge, leaf_hash, link, links
 from services.common.schemas import canonical
-from services.common.signing import FileSigningKeys, Signer, VerifierKey
+from services.common.trail.checkpoint import Checkpoint, Note, Signature, origin
+from services.common.trail.merkle import UNCHAINED, Edge, leaf_hash, link, links
+from services.common.trail.signing import FileSigningKeys, Signer, VerifierKey
 from services.local.audit.form import End, Header, Key, Start
 from services.local.audit.writer import Writer
 

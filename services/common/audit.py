@@ -7,7 +7,7 @@ from datetime import datetime
 from services.common.call import Call
 from services.common.caller import Caller
 from services.common.clock import new_id, rfc3339
-from services.common.sealing import SubjectKey
+from services.common.people.sealing import SubjectKey
 from soma.events.v1alpha1.audit_pb2 import AuditEvent
 
 

@@ -1,4 +1,4 @@
-"""Work that runs beside a block and ends with it."""
+"""Work that runs beside a block and ends with it, and how long it rests when it fails."""
 
 from __future__ import annotations
 
@@ -40,3 +40,8 @@ async def finished(work: Coroutine[Any, Any, None], grace_s: float) -> None:
 def _report(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (fault := task.exception()):
         structlog.get_logger().error("background work failed", work=task.get_name(), exc_info=fault)
+
+
+def pause_s(failed: int, first_s: float, longest_s: float) -> float:
+    """How long to wait after so many failures in a row, from one on: twice as long each time."""
+    return min(longest_s, first_s * 2.0 ** min(failed - 1, 16))

@@ -39,3 +39,7 @@ class Caller:
         if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
             raise Unauthenticated("TOKEN_REFUSED", "The token's roles are no list of names. Sign in again.")
         return cls(tenant, subject, frozenset(roles), frozenset(str(claims.get("scope", "")).split()), token)
+
+
+WORKERS = Caller.system("workers", "")
+"""What follows the log, in no tenant: in the tables that are the workers' own."""

@@ -9,32 +9,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import asyncpg
 from google.protobuf.message import Message
 
 from services.common import audit, outbox
 from services.common.background import alongside
+from services.common.bell import Bell
 from services.common.call import Call, current
 from services.common.caller import Caller
 from services.common.clock import Clock
-from services.common.errors import Denied, Invalid, Unavailable
-from services.common.sealing import SubjectKey, sealer_of
-from services.common.subjects import Subjects
-from services.common.telemetry import log
-from services.common.wrapping import KeyAway, open_tenant_keys
-
-Record = asyncpg.Record
+from services.common.people.sealing import SubjectKey, pseudonym_of
+from services.common.people.subjects import Subjects
+from services.common.people.wrapping import open_tenant_keys
+from services.common.postgres import ACQUIRE_S, STATEMENT_S, Pool, begin, connect, store_errors
+from services.common.postgres import Record as Record
 
 OPENING = """
 SELECT format('BEGIN %s; SELECT set_config(''role'', %L, true), set_config(''search_path'', %L, true)',
               $1::text, $2::text, $3::text)
 """
-ACQUIRE_S = 5.0
-STATEMENT_S = 10.0
 
 
 class Transaction:
@@ -93,7 +89,7 @@ class Transaction:
         """What a person of the tenant, by default the caller's, wrote at `place`: for those whom Postgres lets have
         their keys (003_subjects.sql). None when the person was forgotten. Raises sealing.Unreadable."""
         tenant = tenant or self.caller.tenant
-        key = await self._subjects.by_pseudonym(self._conn, tenant, sealer_of(sealed))
+        key = await self._subjects.by_pseudonym(self._conn, tenant, pseudonym_of(sealed))
         return key.open(sealed, place) if key else None
 
     def tell(self, event: Message) -> None:
@@ -123,51 +119,11 @@ class Transaction:
         return self._keys[subject]
 
 
-class Bell:
-    """Tells the relay that something is in the outbox, at most once in `PAUSE_S`: commits that NOTIFY wait for each
-    other. What goes wrong here delays an event by a second, no more: the relay looks for itself too."""
-
-    PAUSE_S = 0.01
-    AGAIN_S = 1.0
-    RING = "NOTIFY soma_outbox"
-
-    __slots__ = ("_rung",)
-
-    def __init__(self) -> None:
-        self._rung = asyncio.Event()
-
-    def ring(self) -> None:
-        self._rung.set()
-
-    async def tell(self, url: str) -> None:
-        """Until cancelled, over a connection of its own that is made when it is first needed."""
-        while True:
-            await self._rung.wait()
-            with suppress(*store_errors.AWAY):
-                await self._tell_on(await self._connection(url))
-            await asyncio.sleep(self.AGAIN_S)
-
-    async def _connection(self, url: str) -> Any:
-        """Nobody waits for the disk because of a ring."""
-        settings = {"synchronous_commit": "off"}
-        return await asyncpg.connect(url, timeout=ACQUIRE_S, command_timeout=ACQUIRE_S, server_settings=settings)
-
-    async def _tell_on(self, conn: Any) -> None:
-        try:
-            while True:
-                await self._rung.wait()
-                self._rung.clear()
-                await conn.execute(self.RING)
-                await asyncio.sleep(self.PAUSE_S)
-        finally:
-            conn.terminate()
-
-
 @dataclass(frozen=True, slots=True)
 class Database:
     """A pool of connections, each free to become one tenant for one transaction."""
 
-    pool: asyncpg.Pool[Record]
+    pool: Pool
     clock: Clock
     subjects: Subjects
     bell: Bell = field(default_factory=Bell)
@@ -195,15 +151,10 @@ class Database:
             rows: Sequence[Record] = await self.pool.fetch(statement, *values, timeout=STATEMENT_S)
             return rows
 
-    async def audit_refusal(self, call: Call, action: str, reason: str) -> None:
-        """Write down that a person's call was refused, in a transaction of its own."""
+    async def audit(self, call: Call, action: str, *, resource: str = "", reason: str = "") -> None:
+        """Write down what a person has read, or was refused for a reason, in a transaction of its own."""
         async with self.upkeep(call.caller) as tx:
-            await tx.audit(action, reason=reason)
-
-    async def audit_read(self, call: Call, action: str, resource: str) -> None:
-        """Write down what a person has read, in a transaction of its own."""
-        async with self.upkeep(call.caller) as tx:
-            await tx.audit(action, resource=resource or None)
+            await tx.audit(action, resource=resource or None, reason=reason or None)
 
     @asynccontextmanager
     async def own(self, caller: Caller) -> AsyncIterator[Transaction]:
@@ -246,49 +197,6 @@ class Database:
             raise RuntimeError("a statement has failed and the step went on as if it had not: nothing was kept")
 
 
-async def begin(conn: Any, opening: str, tenant: str) -> None:
-    try:
-        await conn.execute(opening)
-    except (asyncpg.InvalidParameterValueError, asyncpg.InsufficientPrivilegeError) as refused:
-        raise Denied("TENANT_UNKNOWN", f"This mesh does not serve the tenant {tenant}.", tenant=tenant) from refused
-
-
-class store_errors:  # noqa: N801 - reads as a phrase: with store_errors()
-    """Turns Postgres' absence, a transaction that it gave up for another, and the absence of a tenant's key into
-    Unavailable STORE_UNAVAILABLE; the one character that no text there can hold into Invalid. Faults of our statements
-    stay as they are."""
-
-    AWAY = (
-        OSError,
-        TimeoutError,
-        asyncpg.PostgresConnectionError,
-        asyncpg.InterfaceError,
-        asyncpg.InternalClientError,  # the server's last word came while nothing was asked
-        asyncpg.OperatorInterventionError,
-        asyncpg.InsufficientResourcesError,
-        asyncpg.InvalidAuthorizationSpecificationError,
-        asyncpg.PostgresSystemError,
-        asyncpg.TransactionRollbackError,
-        asyncpg.TransactionTimeoutError,
-        asyncpg.IdleInTransactionSessionTimeoutError,
-        asyncpg.LockNotAvailableError,
-    )
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, fault: BaseException | None, trace: object) -> None:
-        if isinstance(fault, self.AWAY):
-            message = "The database does not answer. Try again in a moment."
-            raise Unavailable("STORE_UNAVAILABLE", message, retry_after_s=1) from fault
-        if isinstance(fault, asyncpg.CharacterNotInRepertoireError):
-            raise Invalid("REQUEST_INVALID", "The text holds the character NUL (U+0000). Leave it out.") from fault
-        if isinstance(fault, KeyAway):
-            log().error("a tenant's key is away", why=str(fault))
-            message = "What people write cannot be sealed or opened now. Try again in a moment."
-            raise Unavailable("STORE_UNAVAILABLE", message, retry_after_s=2) from fault
-
-
 @asynccontextmanager
 async def open_database(url: str, keys_url: str, clock: Clock, *, connections: int = 16) -> AsyncIterator[Database]:
     """Connections of a room's own role. Opens when Postgres answers, within 30 seconds."""
@@ -302,19 +210,3 @@ async def open_database(url: str, keys_url: str, clock: Clock, *, connections: i
                 await asyncio.wait_for(pool.close(), timeout=5)
             except TimeoutError:
                 pool.terminate()
-
-
-async def unchanged(_conn: object) -> None:
-    """Nothing to be undone on a connection that comes back: what we set, we set for a transaction."""
-
-
-async def connect(url: str, connections: int) -> asyncpg.Pool[Record]:
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                return await asyncpg.create_pool(
-                    url, min_size=2, max_size=connections, command_timeout=STATEMENT_S, timeout=ACQUIRE_S,
-                    reset=unchanged,
-                )  # fmt: skip
-            except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError):
-                await asyncio.sleep(0.1)

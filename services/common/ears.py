@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.common.background import alongside
-from services.common.db import ACQUIRE_S, Database, store_errors
+from services.common.db import Database
 from services.common.errors import Unavailable
+from services.common.postgres import ACQUIRE_S, store_errors
 
 AGAIN_S = 0.5
 

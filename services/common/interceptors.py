@@ -36,9 +36,8 @@ Context = aio.ServicerContext[Any, Any]
 class Trail(Protocol):
     """Where the calls of known people are written down that no transaction of a handler tells of."""
 
-    async def audit_refusal(self, call: Call, action: str, reason: str) -> None: ...
-
-    async def audit_read(self, call: Call, action: str, resource: str) -> None: ...
+    async def audit(self, call: Call, action: str, *, resource: str = "", reason: str = "") -> None:
+        """What was read, or refused for a reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ class Guard:
         if call.person is None or call.action or not self.audits_reads:
             return
         async with self._auditing(call, ""):
-            await self.trail.audit_read(call, read_of(call.method), resource_of(call.request))
+            await self.trail.audit(call, read_of(call.method), resource=resource_of(call.request))
 
     async def _audit_refusal(self, refusal: Refusal, call: Call) -> None:
         """Write the refusal of a write down, and of a read in the modes that audit reads."""
@@ -90,7 +89,7 @@ class Guard:
         if call.person is None or not action:
             return
         async with self._auditing(call, refusal.reason):
-            await self.trail.audit_refusal(call, action, refusal.reason)
+            await self.trail.audit(call, action, reason=refusal.reason)
 
     @asynccontextmanager
     async def _auditing(self, call: Call, reason: str) -> AsyncIterator[None]:

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
-from zlib import crc32
 
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
+from services.common.log.topics import slot
 from services.common.schemas import to_json
 from soma.common.v1.topic_pb2 import topic
 
-SLOTS = 16
 LONGEST_EVENT = 3 * 1024 * 1024
 """Bytes. What a transaction tells in one event is bounded; brokers are set up for a little more."""
 
@@ -59,11 +58,6 @@ def size(payload: str) -> int:
 def nature(message: Descriptor) -> tuple[str, str]:
     """The topic of such events, and which field is their type."""
     return message.GetOptions().Extensions[topic], "action" if "action" in message.fields_by_name else "type"
-
-
-def slot(key: str) -> int:
-    """0 to 15, the same in all places and for good: partitions and shards are this modulo their number."""
-    return crc32(key.encode()) % SLOTS
 
 
 def insert(rows: Sequence[Row]) -> tuple[Any, ...]:

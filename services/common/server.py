@@ -24,9 +24,9 @@ from services.common.errors import Refusal
 from services.common.identity import Identity, open_identity
 from services.common.interceptors import Guard, GuardInterceptor
 from services.common.modes import ALLOWS
+from services.common.people.wrapping import KeyAway
 from services.common.telemetry import Sight, log, open_telemetry
 from services.common.tokens import Verifier, open_verifier
-from services.common.wrapping import KeyAway
 
 C = TypeVar("C", bound=RoomConfig)
 STOP_S = 2.0

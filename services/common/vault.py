@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 
-from services.common.wrapping import KeyAway
+from services.common.people.wrapping import KeyAway
 
 CALL_S = 3.0
 

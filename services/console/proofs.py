@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from services.common import pages, trail
+from services.common import pages
 from services.common.caller import Caller
-from services.common.checkpoint import origin
 from services.common.clock import rfc3339
 from services.common.db import Database, Transaction
+from services.common.trail import trail
+from services.common.trail.checkpoint import origin
 from services.console import store
 from services.console.names import event_index, head_name, no_event, no_head, not_under
 from soma.console.v1 import audit_service_pb2 as wire

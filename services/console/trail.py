@@ -13,8 +13,8 @@ from services.common import pages
 from services.common.caller import Caller
 from services.common.db import Database, Transaction
 from services.common.errors import Invalid
-from services.common.sealing import SubjectKey, Unreadable
-from services.common.subjects import SYSTEM
+from services.common.people.sealing import SubjectKey, Unreadable
+from services.common.people.subjects import SYSTEM
 from services.console import store
 from services.console.names import event_index, no_event
 from services.console.store import Filter

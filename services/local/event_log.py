@@ -17,7 +17,7 @@ from services.local.files import write_whole
 
 if TYPE_CHECKING:
     from services.common.db import Transaction
-    from services.common.log import Entry, Log, Place
+    from services.common.log.log import Entry, Log, Place
     from services.local.stack import Stack
 
 POSTGRES, KAFKA = "postgres", "kafka"
@@ -97,7 +97,7 @@ async def opened(stack: Stack, engine: str) -> AsyncIterator[tuple[Log, Transact
     from services.common.caller import Caller
     from services.common.clock import SystemClock
     from services.common.db import open_database
-    from services.common.log_engine import open_log
+    from services.common.log.engine import open_log
     from services.local.parts import database_url, log_url
 
     async with (
@@ -132,7 +132,7 @@ async def give_back(log: Log, tx: Transaction, readers: Readers) -> int:
 
 async def unread(log: Log, readers: Readers) -> Mapping[Place, tuple[int, int]]:
     """From where to where. A topic of which no group has heard is unread."""
-    from services.common.topics import TOPICS
+    from services.common.log.topics import TOPICS
 
     found = dict[Any, tuple[int, int]]()
     for topic in TOPICS:
@@ -152,7 +152,7 @@ async def stand_at_ends(log: Log, readers: Readers) -> None:
 
 
 def columns(page: Any, seq: int) -> tuple[list[Any], ...]:
-    from services.common.outbox import slot
+    from services.common.log.topics import slot
 
     entries: list[Entry] = list(page)
     return (

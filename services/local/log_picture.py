@@ -8,8 +8,8 @@ from typing import Any
 
 from services.common.clock import rfc3339
 from services.common.db import Database
-from services.common.log import Log, Place
-from services.common.topics import TOPICS
+from services.common.log.log import Log, Place
+from services.common.log.topics import TOPICS
 
 Picture = dict[str, Any]
 Ends = Mapping[Place, tuple[int, int]]

@@ -12,8 +12,8 @@ from pydantic import Field
 
 from services.common.background import alongside
 from services.common.config import RoomConfig
-from services.common.log import Log
-from services.common.log_engine import open_log
+from services.common.log.engine import open_log
+from services.common.log.log import Log
 from services.common.server import Ground, Served, open_ground, run, serve
 from services.workers.bench import Bench
 from services.workers.crew import Crew
@@ -56,7 +56,7 @@ def bench_of(config: WorkersConfig, ground: Ground, log: Log) -> Bench:
     return Bench(
         ground.db, log, ground.sight, config.keys_url, config.archive_url, config.siem_url,
         timedelta(seconds=config.archive_age_s), config.siem_ca, config.siem_token_file,
-        "kafka" if config.log_url else "postgres", config.cache_url, config.reconcile_s,
+        config.cache_url, config.reconcile_s,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from services.common.db import Database
-from services.common.log import Log
+from services.common.log.log import Log
 from services.common.telemetry import Sight
 
 ARCHIVE_AGE = timedelta(hours=1)
@@ -27,8 +27,6 @@ class Bench:
     """No event waits longer for its place in the archive."""
     siem_ca: Path | None = None
     siem_token_file: Path | None = None
-    log_name: str = "postgres"
-    """The engine of the log: its offsets are no other's."""
     cache_url: str = ""
     """Empty: there is no Valkey."""
     reconcile_s: float = 300.0

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from services.common.background import pause_s
 from services.common.telemetry import log
 
 Begin: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
@@ -40,9 +41,9 @@ class Crew:
         while True:
             fault = await self._once(name, begin)
             self.failures[name] = self.failures.get(name, 0) + 1
-            pause_s = min(self.first_s * 2.0 ** min(self.failures[name] - 1, 9), LONGEST_S)
-            log().error("a worker has failed", worker=name, again_in_s=pause_s, exc_info=fault)
-            await asyncio.sleep(pause_s)
+            rest_s = pause_s(self.failures[name], self.first_s, LONGEST_S)
+            log().error("a worker has failed", worker=name, again_in_s=rest_s, exc_info=fault)
+            await asyncio.sleep(rest_s)
 
     async def _once(self, name: str, begin: Begin) -> BaseException | None:
         """What the worker failed with. None: it came to an end, which none should."""

@@ -12,12 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from services.common import crash
-from services.common.caller import Caller
+from services.common.bell import RUNG
+from services.common.caller import WORKERS
 from services.common.db import Database
 from services.common.ears import Ear, Ears, open_ears
 from services.common.errors import Unavailable
-from services.common.log import Drained, Log, Shard, Unpublishable
-from services.common.relaying import BATCH_S, BELL, lead, put_back, set_aside
+from services.common.log.log import Drained, Log, Shard, Unpublishable
+from services.common.log.relaying import BATCH_S, lead, put_back, set_aside
 from services.common.telemetry import Sight, log
 from services.workers.bench import Bench
 
@@ -25,7 +26,6 @@ MOST = 2000
 LOOK_S = 1.0
 """How long nobody needs to ring."""
 TOPICS_S = 3600.0
-ROOM = Caller.system("workers", "")
 
 LAG = "SELECT extract(epoch FROM clock_timestamp() - create_time) AS lag FROM soma.outbox ORDER BY seq LIMIT 1"
 FIRST = "SELECT seq, aggregatetype FROM soma.outbox WHERE slot % $2::int = $1::int ORDER BY seq LIMIT 1"
@@ -46,7 +46,7 @@ class Relay:
 
     async def run(self) -> None:
         """Until cancelled. It goes on by itself when a store has been away."""
-        async with open_ears(self.db, BELL) as ears:
+        async with open_ears(self.db, RUNG) as ears:
             await self._until_done(self._begin)
             async with asyncio.TaskGroup() as group:
                 for number in range(self.shards):
@@ -56,7 +56,7 @@ class Relay:
 
     async def step(self, shard: Shard, most: int) -> int:
         """One batch. How many rows have left the outbox: none when another leads."""
-        async with self.db.own(ROOM) as tx:
+        async with self.db.own(WORKERS) as tx:
             if not await lead(tx, shard, self.batch_s):
                 return 0
             crash.here("relay: led")
@@ -67,7 +67,7 @@ class Relay:
         return drained.count
 
     async def _follow(self, shard: Shard, ears: Ears) -> None:
-        with ears.ear(BELL, "") as bell:
+        with ears.ear(RUNG, "") as bell:
             most = self.most
             while True:
                 most = await self._go_on(shard, most, bell)
@@ -93,7 +93,7 @@ class Relay:
         return most if gone == most else self.most
 
     async def _set_first_aside(self, shard: Shard, reason: str) -> None:
-        async with self.db.own(ROOM) as tx:
+        async with self.db.own(WORKERS) as tx:
             if not await lead(tx, shard, self.batch_s):
                 return
             row = await tx.fetchrow(FIRST, shard.number, shard.of)
@@ -105,7 +105,7 @@ class Relay:
     async def _begin(self) -> None:
         """What was set aside gets another chance with each start: the release or the brokers may be others."""
         await self.log.make_topics()
-        async with self.db.own(ROOM) as tx:
+        async with self.db.own(WORKERS) as tx:
             await put_back(tx)
 
     async def _make_topics(self) -> None:

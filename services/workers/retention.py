@@ -16,16 +16,15 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
 
-from services.common import marks
 from services.common.blobs import Blobs, open_blobs
-from services.common.caller import Caller
+from services.common.caller import WORKERS
+from services.common.consumer import marks
 from services.common.db import Database
 from services.common.errors import Unavailable
+from services.common.log.topics import TOPICS
 from services.common.telemetry import log
-from services.common.topics import TOPICS
 from services.workers.bench import Bench
 
-ROOM = Caller.system("workers", "")
 EVERY_S = 3600.0
 
 DAYS = """
@@ -72,7 +71,7 @@ class Retention:
 
     async def sweep(self) -> Sequence[date]:
         """Drop what may go, and old marks of consumers. Returns the days that are gone. Raises Unavailable."""
-        async with self.db.own(ROOM) as tx:
+        async with self.db.own(WORKERS) as tx:
             await marks.roll(tx)
         rows = await self.db.look(DAYS, min(self.days.values()))
         return [row["day"] for row in rows if await self._drop(row["day"])]
@@ -80,7 +79,7 @@ class Retention:
     async def _drop(self, day: date) -> bool:
         why = await self._unkept(day, self.blobs) if self.blobs else None
         if why is None:
-            async with self.db.own(ROOM) as tx:
+            async with self.db.own(WORKERS) as tx:
                 why = await tx.fetchval(DROP, day, json.dumps(self.days))
         if why is None:
             log().info("a day of the log is dropped", day=str(day))

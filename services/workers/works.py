@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from services.workers import archiver, reconcile, retention, sealer, siem, sla
+from services.workers import retention
+from services.workers.archive import archiver
 from services.workers.bench import Bench
+from services.workers.reconcile import reconcile
 from services.workers.relay import relay
+from services.workers.sealer import sealer
+from services.workers.siem import siem
+from services.workers.slo import sla
 
 WORKS: Mapping[str, Callable[[Bench], Coroutine[Any, Any, None]]] = {
     "relay": relay,

@@ -60,11 +60,8 @@ def handlers() -> tuple[grpc.GenericRpcHandler, ...]:
 class Unwritten:
     """Where nothing is written down: a bench has no refusals, and its mode audits no reads."""
 
-    async def audit_refusal(self, call: Call, action: str, reason: str) -> None:
-        raise AssertionError(f"{call.method} was refused: {reason}")
-
-    async def audit_read(self, call: Call, action: str, resource: str) -> None:
-        raise AssertionError(f"{call.method} is audited as {action}")
+    async def audit(self, call: Call, action: str, *, resource: str = "", reason: str = "") -> None:
+        raise AssertionError(f"{call.method} is audited as {action}: {resource}{reason}")
 
 
 async def main(kind: str, config: RoomConfig) -> None:

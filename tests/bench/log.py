@@ -19,8 +19,8 @@ from services.common import events, outbox, schema
 from services.common.caller import Caller
 from services.common.clock import SystemClock, new_id
 from services.common.db import Database, open_database
-from services.common.log import Entry, Reader, Shard
-from services.common.log_postgres import PostgresLog, open_postgres_log
+from services.common.log.log import Entry, Reader, Shard
+from services.common.log.postgres.log import PostgresLog, open_postgres_log
 from services.common.spans import Tracer
 from services.common.telemetry import Sight
 from services.workers.relay import Relay

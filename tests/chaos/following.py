@@ -13,16 +13,17 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from services.common.caller import WORKERS
 from services.common.clock import SystemClock
-from services.common.consumer import Consumer, Patience
+from services.common.consumer.consumer import Consumer, Patience
 from services.common.db import Database, Transaction, open_database
-from services.common.log import Entry
-from services.common.log_postgres import open_postgres_log
+from services.common.log.log import Entry
+from services.common.log.postgres.log import open_postgres_log
 from services.common.spans import Tracer
 from services.common.telemetry import Sight
-from services.workers import sealer
 from services.workers.bench import Bench
-from services.workers.relay import ROOM, Relay
+from services.workers.relay import Relay
+from services.workers.sealer import sealer
 from tests.consuming import TOPIC, Seeing, what_of
 
 forking = multiprocessing.get_context("forkserver")
@@ -82,7 +83,7 @@ async def work(follower: Follower) -> None:
 async def repeat(db: Database) -> None:
     """What a relay does that is killed before it knows that it was heard: the same events come into the log again."""
     while True:
-        async with db.own(ROOM) as tx:
+        async with db.own(WORKERS) as tx:
             await tx.execute(REPEAT)
         await asyncio.sleep(REPEAT_S)
 

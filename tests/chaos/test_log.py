@@ -23,8 +23,8 @@ from services.common.caller import Caller
 from services.common.clock import SystemClock
 from services.common.db import Database, open_database
 from services.common.errors import Unavailable
-from services.common.log import Log
-from services.common.log_postgres import open_postgres_log
+from services.common.log.log import Log
+from services.common.log.postgres.log import open_postgres_log
 from services.local import postgres
 from services.local.ports import free_port
 from services.local.ready import Runs, is_ready

@@ -21,11 +21,11 @@ from services.common import outbox, schema
 from services.common.caller import Caller
 from services.common.clock import SystemClock, new_id
 from services.common.db import Database, Transaction, open_database
-from services.common.log import Entry, LeaseLost, Log, Place, Reader, Shard
+from services.common.log.log import Entry, LeaseLost, Log, Place, Reader, Shard
+from services.common.log.topics import TOPICS, part
 from services.common.outbox import LONGEST_EVENT, Row
 from services.common.spans import Tracer
 from services.common.telemetry import Sight
-from services.common.topics import TOPICS, part
 from services.workers.relay import Relay
 from tests.stores import running_postgres
 

@@ -18,13 +18,13 @@ from services.common import schema
 from services.common.background import alongside
 from services.common.blobs import Blobs, open_blobs
 from services.common.errors import Unavailable
-from services.common.log import Entry
+from services.common.log.log import Entry
+from services.common.log.topics import TOPICS
 from services.common.outbox import Row
-from services.common.topics import TOPICS
-from services.workers import segments
-from services.workers.archiver import GROUP, Archiver
+from services.workers.archive import segments
+from services.workers.archive.archiver import GROUP, Archiver
+from services.workers.archive.spool import Bounds
 from services.workers.retention import Retention
-from services.workers.spool import Bounds
 from tests.archiving import AT_ONCE, Lag, World, a_row, archived, archiver, arguments, everything, open_world
 from tests.fake_s3 import FakeS3, open_fake_s3
 

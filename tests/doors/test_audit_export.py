@@ -14,16 +14,16 @@ import pytest_asyncio
 from services.common import audit, outbox, schema
 from services.common.call import NOBODY
 from services.common.caller import Caller
-from services.common.checkpoint import Checkpoint, Note
 from services.common.clock import SystemClock
-from services.common.log import Entry
-from services.common.signing import FileSigningKeys, VerifierKey
+from services.common.log.log import Entry
+from services.common.trail.checkpoint import Checkpoint, Note
+from services.common.trail.signing import FileSigningKeys, VerifierKey
 from services.local.audit.export import measure
 from services.local.audit.file import write_file
 from services.local.audit.finding import Kind
 from services.local.audit.verify import Known, Verdict, verify
 from services.local.fault import Fault
-from services.workers.sealer import Sealer
+from services.workers.sealer.sealer import Sealer
 from tests.consuming import World, open_world
 from tests.stores import running_postgres
 

@@ -13,13 +13,13 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
-from services.common import letters, marks
 from services.common.caller import Caller
-from services.common.consumer import Away, Patience
+from services.common.consumer import letters, marks
+from services.common.consumer.consumer import Away, Patience
+from services.common.consumer.replay import Wish, replay
 from services.common.db import Transaction
 from services.common.errors import Unavailable
-from services.common.log import Entry, LeaseLost
-from services.common.replay import Wish, replay
+from services.common.log.log import Entry, LeaseLost
 from tests.consuming import TOPIC, Deed, Seeing, World, open_world, renamed, what_of, with_group
 from tests.stores import running_postgres
 
@@ -99,7 +99,7 @@ async def test_one_event_that_fails_holds_up_its_key_and_nobody_else(world: Worl
 
 
 async def same_partition(world: World, who: str) -> bool:
-    from services.common.topics import part
+    from services.common.log.topics import part
 
     return part(TOPIC, f"acme/{who}") == part(TOPIC, f"acme/{ADA}")
 
@@ -344,7 +344,7 @@ async def test_a_letter_that_somebody_else_claimed_meanwhile_does_not_count(worl
 
 
 def place(who: str) -> tuple[str, int]:
-    from services.common.topics import part
+    from services.common.log.topics import part
 
     return TOPIC, part(TOPIC, f"acme/{who}")
 

@@ -16,8 +16,8 @@ from services.common.clock import SystemClock
 from services.common.db import Database, open_database
 from services.common.errors import Denied, Exists, Unavailable
 from services.common.once import once
-from services.common.subjects import Subjects
-from services.common.wrapping import FileTenantKeys
+from services.common.people.subjects import Subjects
+from services.common.people.wrapping import FileTenantKeys
 from services.local.ports import free_port
 from soma.agent.v1.chat_event_pb2 import Accepted
 from soma.agent.v1.chat_service_pb2 import ChatRequest

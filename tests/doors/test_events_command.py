@@ -17,9 +17,10 @@ import pytest
 from services.common import schema
 from services.common.clock import SystemClock
 from services.common.db import open_database
-from services.common.log_postgres import open_postgres_log
+from services.common.log.postgres.log import open_postgres_log
 from services.common.modes import Mode
 from services.local import postgres
+from services.local.at_database import operator
 from services.local.commands import events
 from services.local.database import admin_url_of, bring_up_to_date
 from services.local.fault import Fault
@@ -105,7 +106,7 @@ def told(mesh: Mesh) -> Mesh:
     """Three events of somebody, of which the first is dead."""
 
     async def work(world: World) -> None:
-        async with world.db.own(events.operator()) as tx:
+        async with world.db.own(operator()) as tx:
             for table in ("seen", "retries", "handled"):
                 await tx.execute(f'DELETE FROM soma.{table} WHERE "group" = $1', GROUP)
         await world.tell(Deed("p_ada", "bad"), Deed("p_ada", "2"), Deed("p_ada", "3"))

@@ -21,13 +21,13 @@ from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError, Node
 from services.common.background import alongside
 from services.common.errors import Unavailable
 from services.common.identity import Identity
-from services.common.kafka_reading import Pulse, join
-from services.common.kafka_topics import LARGEST_BATCH
-from services.common.log import LeaseLost, Reader
-from services.common.log_kafka import KafkaLog, open_kafka_log
-from services.common.log_postgres import open_postgres_log
-from services.common.relaying import put_back
-from services.common.topics import TOPICS
+from services.common.log.kafka.log import KafkaLog, open_kafka_log
+from services.common.log.kafka.reading import Pulse, join
+from services.common.log.kafka.topics import LARGEST_BATCH
+from services.common.log.log import LeaseLost, Reader
+from services.common.log.postgres.log import open_postgres_log
+from services.common.log.relaying import put_back
+from services.common.log.topics import TOPICS
 from services.local import event_log
 from services.local.workload.ca import new_root
 from tests.doors import log_suite as suite

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from services.common.clock import rfc3339
-from services.common.log_postgres import open_postgres_log
+from services.common.log.postgres.log import open_postgres_log
 from services.local.commands.log import drawn
 from services.local.log_picture import picture
 from tests.asking import ask

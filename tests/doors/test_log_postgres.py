@@ -14,11 +14,11 @@ import pytest_asyncio
 
 from services.common.clock import new_id
 from services.common.ears import Ear
-from services.common.log import LeaseLost, Reader, Shard
-from services.common.log_leases import Seat
-from services.common.log_member import Member
-from services.common.log_postgres import open_postgres_log
-from services.common.topics import part
+from services.common.log.log import LeaseLost, Reader, Shard
+from services.common.log.postgres.leases import Seat
+from services.common.log.postgres.log import open_postgres_log
+from services.common.log.postgres.member import Member
+from services.common.log.topics import part
 from tests.doors import log_suite as suite
 from tests.doors.log_suite import *  # noqa: F403 - the laws
 from tests.doors.log_suite import ROOM, TOPIC, Engine, a_group, a_key, a_row, first_run, handle, has, read, tell

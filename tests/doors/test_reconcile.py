@@ -19,11 +19,11 @@ from services.common import events, schema
 from services.common.cache import Cache, open_cache
 from services.common.caller import Caller
 from services.common.clock import new_id
-from services.common.log import Entry
-from services.common.log_postgres import PostgresLog, open_postgres_log
-from services.workers.findings import Finding
-from services.workers.gaps import uncovered
-from services.workers.reconcile import Reconciler, Report
+from services.common.log.log import Entry
+from services.common.log.postgres.log import PostgresLog, open_postgres_log
+from services.workers.reconcile.findings import Finding
+from services.workers.reconcile.gaps import uncovered
+from services.workers.reconcile.reconcile import Reconciler, Report
 from soma.agent.v1 import conversation_service_pb2 as conversation_wire
 from soma.canvas.v1 import canvas_service_pb2 as canvas_wire
 from soma.canvas.v1.canvas_pb2 import Pane
@@ -64,7 +64,7 @@ class Scene:
 
     @property
     def reconciler(self) -> Reconciler:
-        return Reconciler(self.log.db, self.log, "postgres", self.cache, None, grace=timedelta(0))
+        return Reconciler(self.log.db, self.log, self.cache, None, grace=timedelta(0))
 
     async def compare(self, *, repair: bool = False) -> Report:
         return await self.reconciler.compare(self.tenant, repair=repair)
@@ -287,7 +287,7 @@ async def test_without_valkey_everything_else_is_still_compared(scene: Scene) ->
 
 
 async def test_when_too_much_is_missing_nothing_is_told_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    from services.workers import reconcile
+    from services.workers.reconcile import reconcile
 
     monkeypatch.setattr(reconcile, "MOST_REPAIRS", 1)
     await ask(scene.person, QUESTION)

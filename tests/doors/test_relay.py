@@ -17,12 +17,13 @@ import pytest_asyncio
 from prometheus_client import Counter, Gauge
 
 from services.common import events
+from services.common.bell import RUNG
 from services.common.caller import Caller
-from services.common.db import Bell, Database
+from services.common.db import Database
 from services.common.errors import Unavailable
-from services.common.log import Shard
-from services.common.log_postgres import open_postgres_log
-from services.common.relaying import lead
+from services.common.log.log import Shard
+from services.common.log.postgres.log import open_postgres_log
+from services.common.log.relaying import lead
 from services.workers.relay import Relay
 from soma.events.v1alpha1.message_pb2 import MessageEvent
 from tests.doors.log_suite import (
@@ -194,7 +195,7 @@ async def test_relay_and_readers_go_on_when_postgres_was_gone(engine: Engine) ->
 async def test_a_transaction_rings_when_it_has_told_something_and_only_then(engine: Engine) -> None:
     heard: list[str] = []
     async with administering(engine) as conn:
-        await conn.add_listener("soma_outbox", lambda *told: heard.append(told[2]))
+        await conn.add_listener(RUNG, lambda *told: heard.append(told[2]))
         async with engine.db.own(ROOM) as tx:
             await tx.execute("SELECT 1")
         with pytest.raises(ZeroDivisionError):  # noqa: PT012 - it breaks after it has told
@@ -212,11 +213,11 @@ async def test_a_transaction_rings_when_it_has_told_something_and_only_then(engi
 async def test_a_bell_that_lost_its_connection_rings_again_and_no_transaction_fails(engine: Engine) -> None:
     heard: list[str] = []
     async with administering(engine) as conn:
-        await conn.add_listener("soma_outbox", lambda *told: heard.append(told[2]))
+        await conn.add_listener(RUNG, lambda *told: heard.append(told[2]))
         await say(engine.db)
         await until(lambda: conn.fetchval("SELECT $1::int > 0", len(heard)))
         cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = $1"
-        assert await conn.fetch(cut, Bell.RING)
+        assert await conn.fetch(cut, f"NOTIFY {RUNG}")
         heard.clear()
         for _ in range(10):
             await say(engine.db)

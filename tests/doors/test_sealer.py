@@ -20,22 +20,23 @@ import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from services.common import audit, outbox, schema, trail
+from services.common import audit, outbox, schema
 from services.common.background import alongside
 from services.common.call import NOBODY
 from services.common.caller import Caller
-from services.common.checkpoint import Checkpoint, Note
 from services.common.clock import SystemClock
 from services.common.db import Database, Transaction, open_database
 from services.common.errors import Denied, Unavailable
-from services.common.log import Entry
-from services.common.merkle import leaf_hash, verify_consistency, verify_inclusion
+from services.common.log.log import Entry
+from services.common.people.wrapping import FileTenantKeys
 from services.common.schemas import canonical
-from services.common.signing import FileSigningKeys, KeyGone, signer_of
-from services.common.wrapping import FileTenantKeys
-from services.workers import sealer
+from services.common.trail import trail
+from services.common.trail.checkpoint import Checkpoint, Note
+from services.common.trail.merkle import leaf_hash, verify_consistency, verify_inclusion
+from services.common.trail.signing import FileSigningKeys, KeyGone, signer_of
 from services.workers.bench import Bench
-from services.workers.sealer import ROTATED, Sealer
+from services.workers.sealer import sealer
+from services.workers.sealer.sealer import ROTATED, Sealer
 from tests.consuming import World, open_world, renamed
 from tests.stores import running_postgres
 from tests.unit.test_merkle import mth

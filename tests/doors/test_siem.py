@@ -11,10 +11,10 @@ import pytest_asyncio
 
 from services.common.background import alongside
 from services.common.clock import SystemClock, new_id, rfc3339
-from services.common.consumer import Patience
+from services.common.consumer.consumer import Patience
 from services.common.errors import Unavailable
 from services.common.outbox import Row, row
-from services.workers.siem import BATCH, GROUP, TOPIC, consumer, open_receiver
+from services.workers.siem.siem import BATCH, GROUP, TOPIC, consumer, open_receiver
 from soma.events.v1alpha1.audit_pb2 import AuditEvent
 from tests.archiving import World, open_world
 from tests.fake_siem import FakeSiem, open_fake_siem

@@ -14,11 +14,11 @@ from structlog.testing import capture_logs
 from services.common import schema
 from services.common.caller import Caller
 from services.common.clock import SystemClock, new_id, rfc3339
-from services.common.consumer import Consumer
-from services.common.log import Entry
-from services.common.replay import Wish, replay
-from services.workers import sla
-from services.workers.slo import SLOS, Share
+from services.common.consumer.consumer import Consumer
+from services.common.consumer.replay import Wish, replay
+from services.common.log.log import Entry
+from services.workers.slo import sla
+from services.workers.slo.slo import SLOS, Share
 from soma.events.v1alpha1.audit_pb2 import AuditEvent
 from soma.events.v1alpha1.message_pb2 import MessageEvent
 from soma.events.v1alpha1.routing_pb2 import RoutingEvent

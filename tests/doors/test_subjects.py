@@ -20,9 +20,10 @@ from services.common.caller import Caller
 from services.common.clock import SystemClock
 from services.common.db import Database, open_database
 from services.common.errors import Unavailable
-from services.common.sealing import Unreadable
-from services.common.subjects import Subjects, forget
-from services.common.wrapping import FileTenantKeys, KeyAway
+from services.common.people.forgetting import forget
+from services.common.people.sealing import Unreadable
+from services.common.people.subjects import Subjects
+from services.common.people.wrapping import FileTenantKeys, KeyAway
 from soma.events.v1alpha1.message_pb2 import MessageEvent
 from tests.stores import running_postgres
 

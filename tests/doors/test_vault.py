@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from services.common import vault
-from services.common.wrapping import KeyAway, TenantKeys, open_tenant_keys
+from services.common.people.wrapping import KeyAway, TenantKeys, open_tenant_keys
 from services.local.ports import free_port
 
 SECRET = bytes(range(32))

@@ -12,8 +12,8 @@ import pytest_asyncio
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from services.common.signing import KeyGone, SigningKeys, VerifierKey, open_signing_keys
-from services.common.wrapping import KeyAway
+from services.common.people.wrapping import KeyAway
+from services.common.trail.signing import KeyGone, SigningKeys, VerifierKey, open_signing_keys
 
 NAME = "soma.local/audit/acme"
 TEXT = "soma.local/audit/acme\n1\n"

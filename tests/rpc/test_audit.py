@@ -17,19 +17,19 @@ from grpc import StatusCode
 
 from services.common import schema
 from services.common.caller import Caller
-from services.common.checkpoint import Checkpoint, Note
 from services.common.clock import SystemClock
 from services.common.db import open_database
-from services.common.merkle import verify_consistency, verify_inclusion
-from services.common.signing import VerifierKey, signer_of
-from services.common.subjects import forget
+from services.common.people.forgetting import forget
 from services.common.testing import refused
+from services.common.trail.checkpoint import Checkpoint, Note
+from services.common.trail.merkle import verify_consistency, verify_inclusion
+from services.common.trail.signing import VerifierKey, signer_of
 from soma.agent.v1 import conversation_service_pb2 as conversation_wire
 from soma.console.v1 import audit_service_pb2 as wire
 from soma.console.v1.audit_pb2 import AuditEvent, TreeHead
 from tests.asking import ask
 from tests.house import ROOMS, House, Person
-from tests.sealing import seal, sealer_of, workers_database
+from tests.sealing import pseudonym_of, seal, workers_database
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -100,7 +100,7 @@ async def tenant(house: House) -> str:
         await bob.conversations.DeleteConversation(missing, metadata=bob.metadata)
     await seal(house)
     async with workers_database(house) as db:
-        await sealer_of(house).rotate(db, Caller.system("workers", name))
+        await pseudonym_of(house).rotate(db, Caller.system("workers", name))
     return name
 
 

@@ -10,12 +10,12 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 
-from services.common import trail
 from services.common.caller import Caller
 from services.common.clock import SystemClock, rfc3339
 from services.common.db import open_database
-from services.common.log import Entry
-from services.common.merkle import verify_consistency, verify_inclusion
+from services.common.log.log import Entry
+from services.common.trail import trail
+from services.common.trail.merkle import verify_consistency, verify_inclusion
 from services.console.trail import Trail
 from soma.console.v1 import audit_service_pb2 as wire
 from tests.house import House

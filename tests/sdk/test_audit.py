@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 import pytest_asyncio
 
-from services.common.merkle import verify_consistency, verify_inclusion
+from services.common.trail.merkle import verify_consistency, verify_inclusion
 from soma_sdk import Denied, NotFound, Soma
 from tests.house import House
 from tests.sdk.conftest import Connect

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from services.common.log_kafka import open_kafka_log
-from services.common.topics import TOPICS
+from services.common.log.kafka.log import open_kafka_log
+from services.common.log.topics import TOPICS
 from services.local import leftovers, postgres
 from services.local.event_log import KAFKA
 from services.local.parts import log_url

@@ -10,13 +10,13 @@ from uuid import UUID
 import pytest
 
 from services.common.blobs import open_blobs
-from services.common.log import Entry
+from services.common.log.log import Entry
 from services.common.zstd import pack, unpack
 from services.local.parts import archive_environment
 from services.local.stack import Stack
-from services.workers import segments
-from services.workers.segments import Broken
-from services.workers.spool import Bounds, Spool
+from services.workers.archive import segments
+from services.workers.archive.segments import Broken
+from services.workers.archive.spool import Bounds, Spool
 
 NINE = datetime(2031, 2, 3, 9, 0, 0, 1234, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -12,9 +12,9 @@ from typing import Any, cast
 import pytest
 import zstandard
 
-from services.common.checkpoint import Checkpoint, Note
-from services.common.merkle import Edge, leaf_hash
-from services.common.signing import VerifierKey
+from services.common.trail.checkpoint import Checkpoint, Note
+from services.common.trail.merkle import Edge, leaf_hash
+from services.common.trail.signing import VerifierKey
 from services.local.audit.finding import Finding, Kind
 from services.local.audit.form import Key, Start, head_line
 from services.local.audit.ring import Ring

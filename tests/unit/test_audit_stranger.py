@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from services.common.checkpoint import Checkpoint, Note
-from services.common.signing import VerifierKey
+from services.common.trail.checkpoint import Checkpoint, Note
+from services.common.trail.signing import VerifierKey
 from services.local.audit.verify import Known, verify
 from tests.tampering import AFTER, TAMPERED, Lines, N, rewritten, signed_by, with_heads_of
 from tests.trails import EVENTS, ROTATED, Hand, Trail, closed, packed

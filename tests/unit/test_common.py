@@ -24,8 +24,8 @@ from services.common.errors import (
     Unauthenticated,
     refusal_of,
 )
+from services.common.people.sealing import SubjectKey
 from services.common.schemas import to_json
-from services.common.sealing import SubjectKey
 from soma.events.v1alpha1.message_pb2 import MessageEvent
 
 

@@ -6,8 +6,8 @@ import asyncio
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from services.common.lanes import LONGEST_AGAIN_S, Lanes, Run
-from services.common.log import Entry
+from services.common.consumer.lanes import LONGEST_AGAIN_S, Lanes, Run
+from services.common.log.log import Entry
 
 
 def run_of(part: int, *offsets: int) -> Run:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.common.merkle import (
+from services.common.trail.merkle import (
     EMPTY_ROOT,
     UNCHAINED,
     Edge,

@@ -9,12 +9,12 @@ from uuid import UUID
 import pytest
 
 from services.common.clock import new_id
-from services.common.kafka_entries import read
-from services.common.letters import REASON_LETTERS, writable
-from services.common.log import Entry
+from services.common.consumer.letters import REASON_LETTERS, writable
+from services.common.consumer.readable import flaw
+from services.common.log.kafka.entries import read
+from services.common.log.log import Entry
 from services.common.outbox import row
-from services.common.readable import flaw
-from services.workers.told import STRANGE, Heard
+from services.workers.reconcile.told import STRANGE, Heard
 from soma.events.v1alpha1.message_pb2 import MessageEvent
 
 NOW = datetime(2031, 2, 3, 9, tzinfo=UTC)

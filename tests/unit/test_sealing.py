@@ -10,8 +10,8 @@ import pytest
 
 from services.common import outbox
 from services.common.events import LONGEST_TEXT
-from services.common.sealing import SubjectKey, Unreadable, sealer_of
-from services.common.wrapping import FileTenantKeys, KeyAway, make, open_tenant_keys
+from services.common.people.sealing import SubjectKey, Unreadable, pseudonym_of
+from services.common.people.wrapping import FileTenantKeys, KeyAway, make, open_tenant_keys
 from soma.events.v1alpha1.message_pb2 import MessageEvent
 
 KEY = SubjectKey("acme", bytes(range(32)))
@@ -22,7 +22,7 @@ PLACE = "0193a1c0-0000-7000-8000-000000000001"
 def test_what_is_sealed_opens_at_its_place(text: str) -> None:
     sealed = KEY.seal(text, PLACE)
     assert KEY.open(sealed, PLACE) == text
-    assert sealer_of(sealed) == KEY.pseudonym
+    assert pseudonym_of(sealed) == KEY.pseudonym
 
 
 def test_the_same_text_is_never_sealed_alike() -> None:

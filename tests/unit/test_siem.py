@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.workers.ocsf import ocsf
-from services.workers.syslog import framed, message
-from services.workers.webhook import MOST_BYTES, bodies
+from services.workers.siem.ocsf import ocsf
+from services.workers.siem.syslog import framed, message
+from services.workers.siem.webhook import MOST_BYTES, bodies
 
 DONE = {
     "id": "0193a1c0-0000-7000-8000-000000000001", "action": "pane.deleted", "version": 1,

@@ -15,8 +15,8 @@ from prometheus_client import CollectorRegistry
 
 from services.common.spans import Tracer
 from services.common.telemetry import Sight
-from services.workers.sla import standings
-from services.workers.slo import BOUNDS_MS, SLOS, Seen, Share, Slo, Standing, bucket, share
+from services.workers.slo.sla import standings
+from services.workers.slo.slo import BOUNDS_MS, SLOS, Seen, Share, Slo, Standing, bucket, share
 
 ASKED = datetime(2026, 11, 22, 21, 59, 59, tzinfo=UTC)
 HOUR = ASKED.replace(minute=0, second=0)

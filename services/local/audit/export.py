@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from services.common import trail
-from services.common.checkpoint import origin
-from services.common.merkle import UNCHAINED
-from services.common.trail import Head, KeySpan, Reading
+from services.common.trail import trail
+from services.common.trail.checkpoint import origin
+from services.common.trail.merkle import UNCHAINED
+from services.common.trail.trail import Head, KeySpan, Reading
 from services.local.audit.form import Header, Key, Start
 from services.local.audit.writer import Writer
 from services.local.fault import Fault

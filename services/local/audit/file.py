@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from services.common import zstd
-from services.common.trail import Reading
+from services.common.trail.trail import Reading
 from services.local.audit.export import Extent, write
 
 

@@ -6,9 +6,9 @@ import json
 import re
 from dataclasses import dataclass
 
-from services.common.checkpoint import KEY_NAME, Malformed, decoded, encoded, tenant_of
-from services.common.merkle import CHAIN_BYTES, HASH_BYTES, Edge
-from services.common.signing import VerifierKey
+from services.common.trail.checkpoint import KEY_NAME, Malformed, decoded, encoded, tenant_of
+from services.common.trail.merkle import CHAIN_BYTES, HASH_BYTES, Edge
+from services.common.trail.signing import VerifierKey
 
 FORMAT, VERSION = "soma-audit", 1
 KEY, START, EVENT, HEAD, END = "key", "start", "event", "head", "end"

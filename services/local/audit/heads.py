@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.common.checkpoint import Checkpoint, Malformed, Note
+from services.common.trail.checkpoint import Checkpoint, Malformed, Note
 from services.local.audit.finding import Finding, Gap, Kind, Wrong, events
 from services.local.audit.ring import Ring, Unsigned
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from services.common.checkpoint import Malformed, Note
-from services.common.signing import VerifierKey
+from services.common.trail.checkpoint import Malformed, Note
+from services.common.trail.signing import VerifierKey
 from services.local.audit.form import Key
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import BinaryIO
 
-from services.common.checkpoint import Checkpoint, Note
-from services.common.signing import VerifierKey, signer_of
+from services.common.trail.checkpoint import Checkpoint, Note
+from services.common.trail.signing import VerifierKey, signer_of
 from services.local.audit.ahead import explain
 from services.local.audit.finding import Finding, Kind, Wrong, events
 from services.local.audit.heads import forked

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from hashlib import sha3_512, sha256
 from itertools import islice
 
-from services.common.checkpoint import Malformed
-from services.common.merkle import UNCHAINED, Edge, leaf_hash, link
+from services.common.trail.checkpoint import Malformed
+from services.common.trail.merkle import UNCHAINED, Edge, leaf_hash, link
 from services.local.audit.finding import Finding, Gap, Kind, Misfit, Wrong
 from services.local.audit.form import END, EVENT, HEAD, KEY, START, End, Header, Key, Start, number, parse_head
 from services.local.audit.heads import Heads

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from services.local.at_database import at_database
 from services.local.fault import Fault
 from services.local.stack import load_stack
 
@@ -86,7 +86,8 @@ def heads(home: Path, tenant: str) -> None:
 
 def key(home: Path, tenant: str) -> None:
     """The verifier key that signs now and nothing else."""
-    from services.common import schema, trail
+    from services.common import schema
+    from services.common.trail import trail
     from services.local.audit.export import check_served
     from services.local.database import admin_url_of
 
@@ -110,7 +111,8 @@ def forgetting(tenant: str, subject: str) -> str:
 
 def forget(home: Path, tenant: str, subject: str) -> None:
     """Destroy a person's key."""
-    from services.common import schema, subjects
+    from services.common import schema
+    from services.common.people.forgetting import forget
     from services.local.audit.export import check_served
     from services.local.database import admin_url_of
 
@@ -119,7 +121,7 @@ def forget(home: Path, tenant: str, subject: str) -> None:
     async def work() -> str | None:
         async with schema.connected(admin_url_of(load_stack(home))) as conn:
             await check_served(conn, tenant)
-            return await subjects.forget(conn, tenant, subject)
+            return await forget(conn, tenant, subject)
 
     if not (pseudonym := at_database(work())):
         raise unknown(tenant, subject)
@@ -136,10 +138,10 @@ def rotate(home: Path, tenant: str) -> None:
     from services.common.clock import SystemClock
     from services.common.db import open_database
     from services.common.errors import Refusal
-    from services.common.signing import open_signing_keys
+    from services.common.trail.signing import open_signing_keys
     from services.local.database import admin_url_of
     from services.local.parts import database_url
-    from services.workers.sealer import Sealer
+    from services.workers.sealer.sealer import Sealer
 
     check(tenant)
     stack = load_stack(home)
@@ -177,15 +179,3 @@ def check_person(tenant: str, subject: str) -> None:
 
 def unknown(tenant: str, subject: str) -> Fault:
     return Fault(f"{tenant} knows nobody called {subject!r}: nothing was forgotten.")
-
-
-def at_database(work: Coroutine[Any, Any, Result]) -> Result:
-    """Fault when the database is away or refuses."""
-    from services.common import schema
-
-    try:
-        return asyncio.run(work)
-    except schema.Refused as refused:
-        raise Fault(f"Postgres refused: {refused}.") from refused
-    except (ConnectionError, TimeoutError) as error:
-        raise Fault("The mesh is down. Start it with: soma up") from error

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from services.common.checkpoint import Checkpoint, Malformed, Note, encoded
 from services.common.clock import rfc3339
-from services.common.signing import VerifierKey
+from services.common.trail.checkpoint import Checkpoint, Malformed, Note, encoded
+from services.common.trail.signing import VerifierKey
 from services.local.audit.verify import Known, Verdict
 from services.local.audit.walk import text_of
 from services.local.fault import Fault

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from services.local.acts import acting
+from services.local.at_database import at_database, log_url, opened, operator
 from services.local.fault import Fault
 from services.local.stack import Stack, load_stack
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from services.common.db import Database
-    from services.common.replay import Wish
+    from services.common.consumer.replay import Wish
 
-Result = TypeVar("Result")
 GROUP = re.compile(r"[a-z][a-z0-9._-]{0,79}")
 STYLES = {"dead": "red", "waiting": "yellow", "dropped": "dim"}
 MOST = 1000
@@ -35,7 +32,7 @@ NONE = "No event waits, and none is dead."
 
 def show(home: Path, id: str, group: str, as_json: bool) -> None:
     """Print all letters, or the one of an id in full."""
-    from services.common import letterbox
+    from services.common.consumer import letterbox
 
     stack, event = load_stack(home), uuid_of(id) if id else None
 
@@ -75,7 +72,7 @@ def retry(home: Path, id: str, everything: bool, group: str) -> str:
 
 def drop(home: Path, id: str, group: str, why: str) -> str:
     """Give a letter up for good; returns what is now true."""
-    from services.common import letterbox
+    from services.common.consumer import letterbox
 
     if not why.strip():
         raise Fault("Say why it is dropped, for those who ask later: --why '…'")
@@ -95,8 +92,8 @@ def drop(home: Path, id: str, group: str, why: str) -> str:
 
 def replay(home: Path, topic: str, since: str, until: str, tenant: str, into: str) -> str:
     """Put events of a time to a group once more; returns what is now true."""
-    from services.common.replay import Wish
-    from services.common.topics import TOPICS
+    from services.common.consumer.replay import Wish
+    from services.common.log.topics import TOPICS
 
     if topic not in TOPICS:
         raise Fault(f"There is no topic {topic!r}. There are: {', '.join(TOPICS)}.")
@@ -116,8 +113,8 @@ def replay(home: Path, topic: str, since: str, until: str, tenant: str, into: st
 
 async def put(stack: Stack, wish: Wish) -> tuple[int, bool]:
     """How many events, and whether the group is new."""
-    from services.common.log_engine import open_log
-    from services.common.replay import replay
+    from services.common.consumer.replay import replay
+    from services.common.log.engine import open_log
 
     async with opened(stack) as db, open_log(log_url(stack), db, None) as log:
         known = await log.standing(wish.group)
@@ -125,7 +122,7 @@ async def put(stack: Stack, wish: Wish) -> tuple[int, bool]:
 
 
 async def again(stack: Stack, letters: Mapping[str, UUID | None]) -> int:
-    from services.common import letterbox
+    from services.common.consumer import letterbox
 
     async with opened(stack) as db, db.own(operator()) as tx:
         return sum([await letterbox.again(tx, group, id) for group, id in letters.items()])
@@ -133,7 +130,7 @@ async def again(stack: Stack, letters: Mapping[str, UUID | None]) -> int:
 
 def one(stack: Stack, id: str, group: str) -> Mapping[str, Any]:
     """The letter that is meant. Fault when there is none, or more than one."""
-    from services.common import letterbox
+    from services.common.consumer import letterbox
 
     event = uuid_of(id)
 
@@ -255,46 +252,3 @@ def time_of(option: str, text: str) -> datetime:
     if moment.tzinfo is None:
         raise Fault(f"{option} does not say in which time zone: end it with Z or +02:00, {example}.")
     return utc
-
-
-def operator() -> Any:
-    from services.common.caller import Caller
-
-    return Caller.system("operator", "")
-
-
-def log_url(stack: Stack) -> str:
-    """What the workers are told."""
-    from services.local.parts import workers_part
-
-    return str(workers_part(stack).environment.get("SOMA_LOG_URL", ""))
-
-
-@asynccontextmanager
-async def opened(stack: Stack) -> AsyncIterator[Database]:
-    """As the workers' room. ConnectionError at once when the mesh is down: a room would wait for it."""
-    from services.common import schema
-    from services.common.clock import SystemClock
-    from services.common.db import open_database
-    from services.local.database import admin_url_of
-    from services.local.parts import database_url
-
-    async with schema.connected(admin_url_of(stack)):
-        """It answers."""
-    async with open_database(database_url(stack, "workers"), stack.keys_url, SystemClock(), connections=4) as db:
-        yield db
-
-
-def at_database(work: Coroutine[Any, Any, Result]) -> Result:
-    """Fault when the database or the log is away, or refuses."""
-    from services.common import schema
-    from services.common.errors import Refusal
-
-    try:
-        return asyncio.run(work)
-    except schema.Refused as refused:
-        raise Fault(f"Postgres refused: {refused}.") from refused
-    except Refusal as refusal:
-        raise Fault(str(refusal)) from refusal
-    except (ConnectionError, TimeoutError) as error:
-        raise Fault("The mesh is down. Start it with: soma up") from error

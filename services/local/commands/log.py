@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from services.local.commands.events import at_database, log_url, opened
+from services.local.at_database import at_database, log_url, opened
 from services.local.commands.progress import ago
 from services.local.stack import Stack, load_stack
 
@@ -47,7 +47,7 @@ def log(home: Path, as_json: bool, watch: bool) -> None:
 
 
 async def follow(stack: Stack, watch: bool, show: Callable[[Picture], None]) -> None:
-    from services.common.log_engine import open_log
+    from services.common.log.engine import open_log
     from services.local.log_picture import picture
 
     url = log_url(stack)

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.local.acts import acting
-from services.local.commands.events import at_database, log_url, opened
+from services.local.at_database import at_database, log_url, opened
 from services.local.fault import Fault
 from services.local.stack import Stack, load_stack
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from services.workers.findings import Finding
-    from services.workers.reconcile import Report
+    from services.workers.reconcile.findings import Finding
+    from services.workers.reconcile.reconcile import Report
 
 MOST = 20
 """Findings of which the same is said that are printed."""
@@ -41,10 +41,10 @@ def reconcile(home: Path, tenant: str, repair: bool, as_json: bool) -> int:
 
 async def compare(stack: Stack, tenant: str, repair: bool) -> Report:
     from services.common.cache import open_cache
-    from services.common.log_engine import open_log
+    from services.common.log.engine import open_log
     from services.local.parts import workers_part
     from services.workers.bench import ARCHIVE_AGE
-    from services.workers.reconcile import Reconciler, archived_within
+    from services.workers.reconcile.reconcile import Reconciler, archived_within
 
     url, environment = log_url(stack), workers_part(stack).environment
     archived = archived_within(ARCHIVE_AGE) if environment.get("SOMA_ARCHIVE_URL") else None
@@ -53,8 +53,7 @@ async def compare(stack: Stack, tenant: str, repair: bool) -> Report:
         open_log(url, db, None) as log,
         open_cache(environment["SOMA_CACHE_URL"], connections=2) as cache,
     ):
-        engine = "kafka" if url else "postgres"
-        return await Reconciler(db, log, engine, cache, archived).compare(tenant, repair=repair)
+        return await Reconciler(db, log, cache, archived).compare(tenant, repair=repair)
 
 
 def show(report: Report) -> None:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from services.local.commands.events import at_database, log_url, opened
+from services.local.at_database import at_database, log_url, opened
 from services.local.stack import Stack, load_stack
 
 
@@ -20,8 +20,8 @@ def topics(home: Path) -> None:
 
 async def look(stack: Stack) -> tuple[Sequence[str], Mapping[str, int]]:
     """The topics that were made now, and how many events each holds."""
-    from services.common.log_engine import open_log
-    from services.common.topics import TOPICS
+    from services.common.log.engine import open_log
+    from services.common.log.topics import TOPICS
 
     async with opened(stack) as db, open_log(log_url(stack), db, None) as log:
         made = await log.make_topics()
@@ -33,7 +33,7 @@ def show(counts: Mapping[str, int], engine: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from services.common.topics import TOPICS
+    from services.common.log.topics import TOPICS
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     table.add_column("topic", no_wrap=True)

@@ -1,0 +1,1 @@
+"""What follows the log: handlers run once an event, in order of its key; what fails waits in letters."""

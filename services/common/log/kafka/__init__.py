@@ -1,0 +1,1 @@
+"""The log in Kafka: the same promises, kept with aiokafka."""

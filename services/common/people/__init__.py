@@ -1,0 +1,1 @@
+"""What persons wrote and are called: sealed with their own key, forgotten with it."""

@@ -1,0 +1,60 @@
+"""What commands do at the database of a mesh that runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from services.local.fault import Fault
+from services.local.stack import Stack
+
+if TYPE_CHECKING:
+    from services.common.caller import Caller
+    from services.common.db import Database
+
+Result = TypeVar("Result")
+
+
+def operator() -> Caller:
+    from services.common.caller import Caller
+
+    return Caller.system("operator", "")
+
+
+def log_url(stack: Stack) -> str:
+    """What the workers are told."""
+    from services.local.parts import workers_part
+
+    return str(workers_part(stack).environment.get("SOMA_LOG_URL", ""))
+
+
+@asynccontextmanager
+async def opened(stack: Stack) -> AsyncIterator[Database]:
+    """As the workers' room. ConnectionError at once when the mesh is down: a room would wait for it."""
+    from services.common import schema
+    from services.common.clock import SystemClock
+    from services.common.db import open_database
+    from services.local.database import admin_url_of
+    from services.local.parts import database_url
+
+    async with schema.connected(admin_url_of(stack)):
+        """It answers."""
+    async with open_database(database_url(stack, "workers"), stack.keys_url, SystemClock(), connections=4) as db:
+        yield db
+
+
+def at_database(work: Coroutine[Any, Any, Result]) -> Result:
+    """Fault when the database or the log is away, or refuses."""
+    from services.common import schema
+    from services.common.errors import Refusal
+
+    try:
+        return asyncio.run(work)
+    except schema.Refused as refused:
+        raise Fault(f"Postgres refused: {refused}.") from refused
+    except Refusal as refusal:
+        raise Fault(str(refusal)) from refusal
+    except (ConnectionError, TimeoutError) as error:
+        raise Fault("The mesh is down. Start it with: soma up") from error

@@ -1,0 +1,1 @@
+"""Batches of the log in object storage."""

@@ -1,0 +1,1 @@
+"""Compares the log with what the rooms keep, and mends what is derivable."""

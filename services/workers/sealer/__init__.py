@@ -1,0 +1,1 @@
+"""Seals audit events into a tenant's trail."""

@@ -1,0 +1,1 @@
+"""Audit events for a SIEM: OCSF over syslog or HTTPS."""

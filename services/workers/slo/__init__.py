@@ -1,0 +1,1 @@
+"""The blueprint's objectives, measured from events."""
