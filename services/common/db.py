@@ -24,13 +24,14 @@ from services.common.clock import Clock
 from services.common.people.sealing import SubjectKey, pseudonym_of
 from services.common.people.subjects import Subjects
 from services.common.people.wrapping import open_tenant_keys
-from services.common.postgres import ACQUIRE_S, STATEMENT_S, Pool, begin, connect, store_errors
+from services.common.postgres import ACQUIRE_S, STATEMENT_S, Pool, begin, connect, store_errors, whole
 from services.common.postgres import Record as Record
 
 OPENING = """
 SELECT format('BEGIN %s; SELECT set_config(''role'', %L, true), set_config(''search_path'', %L, true)',
               $1::text, $2::text, $3::text)
 """
+OWN = "BEGIN"
 
 
 class Transaction:
@@ -157,10 +158,12 @@ class Database:
             await tx.audit(action, resource=resource or None, reason=reason or None)
 
     @asynccontextmanager
-    async def own(self, caller: Caller) -> AsyncIterator[Transaction]:
-        """A transaction of the room itself on control tables, in no tenant's name: for workers."""
+    async def own(self, caller: Caller, *, within_s: float = 0.0) -> AsyncIterator[Transaction]:
+        """A transaction of the room itself on control tables, in no tenant's name: for workers. Postgres ends it when
+        it takes longer than `within_s`, if that is given."""
         with store_errors():
-            async with self.pool.acquire(timeout=ACQUIRE_S) as conn, conn.transaction():
+            async with self.pool.acquire(timeout=ACQUIRE_S) as conn, whole(conn):
+                await conn.execute(f"{OWN}; SET LOCAL transaction_timeout = {within_s * 1000:.0f}" if within_s else OWN)
                 tx = Transaction(conn, caller, "", current.get(), self.clock, self.subjects)
                 yield tx
                 told = await tx.settle()
@@ -170,7 +173,8 @@ class Database:
     @asynccontextmanager
     async def _begin(self, caller: Caller, action: str, call: Call, *, readonly: bool) -> AsyncIterator[Transaction]:
         with store_errors():
-            async with self.pool.acquire(timeout=ACQUIRE_S) as conn, self._entered(conn, caller.tenant, readonly):
+            async with self.pool.acquire(timeout=ACQUIRE_S) as conn, whole(conn):
+                await self._enter(conn, caller.tenant, readonly)
                 tx = Transaction(conn, caller, action, call, self.clock, self.subjects)
                 if action:  # before any other lock, so that two of one new person wait for each other here
                     await tx.pseudonym()
@@ -179,22 +183,13 @@ class Database:
         if told:
             self.bell.ring()
 
-    @asynccontextmanager
-    async def _entered(self, conn: Any, tenant: str, readonly: bool) -> AsyncIterator[None]:
-        """A transaction, begun and made the tenant's by one message."""
+    async def _enter(self, conn: Any, tenant: str, readonly: bool) -> None:
+        """Begin a transaction and make it the tenant's, by one message."""
         opening = self.openings.get((tenant, readonly)) or await conn.fetchval(
             OPENING, "READ ONLY" if readonly else "", f"t_{tenant}", f"t_{tenant}, ext"
         )
-        try:
-            await begin(conn, opening, tenant)
-            self.openings[tenant, readonly] = opening
-            yield
-        except BaseException:
-            if not conn.is_closed():
-                await conn.execute("ROLLBACK")
-            raise
-        if await conn.execute("COMMIT") != "COMMIT":
-            raise RuntimeError("a statement has failed and the step went on as if it had not: nothing was kept")
+        await begin(conn, opening, tenant)
+        self.openings[tenant, readonly] = opening
 
 
 @asynccontextmanager

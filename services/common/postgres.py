@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -23,6 +25,19 @@ async def begin(conn: Any, opening: str, tenant: str) -> None:
         await conn.execute(opening)
     except (asyncpg.InvalidParameterValueError, asyncpg.InsufficientPrivilegeError) as refused:
         raise Denied("TENANT_UNKNOWN", f"This mesh does not serve the tenant {tenant}.", tenant=tenant) from refused
+
+
+@asynccontextmanager
+async def whole(conn: Any) -> AsyncIterator[None]:
+    """Commits what was begun within the block, or rolls it back."""
+    try:
+        yield
+    except BaseException:
+        if not conn.is_closed():
+            await conn.execute("ROLLBACK")
+        raise
+    if await conn.execute("COMMIT") != "COMMIT":
+        raise RuntimeError("a statement has failed and the step went on as if it had not: nothing was kept")
 
 
 class store_errors:  # noqa: N801 - reads as a phrase: with store_errors()
@@ -51,7 +66,8 @@ class store_errors:  # noqa: N801 - reads as a phrase: with store_errors()
 
     def __exit__(self, kind: object, fault: BaseException | None, trace: object) -> None:
         if isinstance(fault, self.AWAY):
-            message = "The database does not answer. Try again in a moment."
+            why = "has no space left" if is_full(fault) else "does not answer"
+            message = f"The database {why}. Try again in a moment."
             raise Unavailable("STORE_UNAVAILABLE", message, retry_after_s=1) from fault
         if isinstance(fault, asyncpg.CharacterNotInRepertoireError):
             raise Invalid("REQUEST_INVALID", "The text holds the character NUL (U+0000). Leave it out.") from fault
@@ -59,6 +75,11 @@ class store_errors:  # noqa: N801 - reads as a phrase: with store_errors()
             log().error("a tenant's key is away", why=str(fault))
             message = "What people write cannot be sealed or opened now. Try again in a moment."
             raise Unavailable("STORE_UNAVAILABLE", message, retry_after_s=2) from fault
+
+
+def is_full(fault: object) -> bool:
+    """Whether Postgres found no space on its disk."""
+    return isinstance(fault, asyncpg.DiskFullError)
 
 
 async def unchanged(_conn: object) -> None:

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from tests.bench.figure import Figure, show
 
-BENCHES = ("echo", "edge", "router", "chats", "up", "room", "log")
+BENCHES = ("echo", "edge", "router", "chats", "up", "room", "log", "audit")
 DEADLINE_S = 120.0
 END_S = 30.0
 MOST_WORDS = 6000

@@ -110,8 +110,8 @@ def figures(name: str, run: Run, straight: Run) -> list[Figure]:
     ]
 
 
-async def asking(asked: Asked, times: int) -> Run:
-    """Ask so many times, sixteen side by side."""
+async def asking(asked: Asked, times: int, at_once: int = AT_ONCE) -> Run:
+    """Ask so many times, so many side by side."""
     run, left, began = Run(), iter(range(times)), time.perf_counter()
 
     async def worker() -> None:
@@ -124,7 +124,7 @@ async def asking(asked: Asked, times: int) -> Run:
             writer.close()
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(AT_ONCE):
+        for _ in range(at_once):
             group.create_task(worker())
     run.took_s = time.perf_counter() - began
     return run

@@ -16,9 +16,11 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from services.common import events, outbox, schema
-from services.common.caller import Caller
+from services.common.background import alongside
+from services.common.caller import WORKERS, Caller
 from services.common.clock import SystemClock, new_id
-from services.common.db import Database, open_database
+from services.common.consumer.consumer import Consumer
+from services.common.db import Database, Transaction, open_database
 from services.common.log.log import Entry, Reader, Shard
 from services.common.log.postgres.log import PostgresLog, open_postgres_log
 from services.common.spans import Tracer
@@ -27,6 +29,7 @@ from services.workers.relay import Relay
 from soma.events.v1alpha1.message_pb2 import MessageEvent
 from tests.bench.figure import Figure
 from tests.bench.spent import percentile
+from tests.bench.telling import LATE_S, Telling
 from tests.stores import running_postgres
 
 AT_ONCE, ROUNDS = 16, 4
@@ -37,7 +40,6 @@ READ_AT_ONCE = 500
 RATE, SECONDS = 500, 8
 TOPIC = "agent.messages"
 ADA = Caller("acme", "ada", frozenset({"member"}), frozenset())
-ROOM = Caller.system("workers", "")
 
 STATE = "INSERT INTO requests (subject, request_id, body_hash) VALUES ('ada', $1, '')"
 BARE_STATE = "INSERT INTO t_acme.requests (subject, request_id, body_hash) VALUES ('ada', $1, '')"
@@ -55,9 +57,12 @@ class Bench:
     workers: Database
     bare: asyncpg.Pool[asyncpg.Record]
     log: PostgresLog
+    room_url: str
+    keys_url: str
+    sight: Sight
 
     def relay(self) -> Relay:
-        return Relay(self.workers, self.log, Sight(Tracer(0.0), CollectorRegistry()))
+        return Relay(self.workers, self.log, self.sight)
 
 
 def measure(scale: float) -> list[Figure]:
@@ -80,8 +85,8 @@ async def measured(scale: float) -> list[Figure]:
             Figure("relay / peak of events told", drained / (2 * inserted), "", 3),
             Figure("relay", drained, "/s", note=f"a backlog of {events:,}"),
             Figure("one reader, committed", consumed, "/s", 20_000, note=f"in batches of {READ_AT_ONCE}"),
-            Figure(f"told to read at {RATE}/s, p50", percentile(delays, 50), "ms"),
-            Figure(f"told to read at {RATE}/s, p99", percentile(delays, 99), "ms", 50, at_most=True),
+            Figure(f"told to handled at {RATE}/s, p50", percentile(delays, 50), "ms"),
+            Figure(f"told to handled at {RATE}/s, p99", percentile(delays, 99), "ms", 50, at_most=True),
         ]
 
 
@@ -104,7 +109,7 @@ async def open_bench() -> AsyncIterator[Bench]:
         await bare.execute("CREATE TABLE soma.bare (LIKE soma.outbox INCLUDING ALL)")
         log = await doors.enter_async_context(open_postgres_log(workers))
         await log.make_topics()
-        yield Bench(room, workers, bare, log)
+        yield Bench(room, workers, bare, log, urls["agent"], keys, Sight(Tracer(0.0), CollectorRegistry()))
 
 
 async def append_rates(bench: Bench, transactions: int) -> list[tuple[float, float]]:
@@ -122,10 +127,14 @@ def bench_tell(bench: Bench) -> Callable[[], Awaitable[None]]:
         async with bench.room.tenant(ADA, action="turn.asked") as tx:
             await tx.execute(STATE, new_id())
             tx.about("conversations/x")
-            event = MessageEvent(type="turn.asked", conversation=f"conversations/{uuid4()}")
-            await events.append(tx, event, text="a question of some words")
+            await asked_event(tx)
 
     return tell
+
+
+async def asked_event(tx: Transaction) -> None:
+    event = MessageEvent(type="turn.asked", conversation=f"conversations/{uuid4()}")
+    await events.append(tx, event, text="a question of some words")
 
 
 def bench_bare(bench: Bench) -> Callable[[], Awaitable[None]]:
@@ -159,7 +168,7 @@ async def drain_rate(bench: Bench, events: int) -> float:
         rows = [
             outbox.Row(str(new_id()), "acme", TOPIC, f"acme/{n % 64}", "turn.asked", PAYLOAD, "") for n in range(1000)
         ]
-        async with bench.workers.own(ROOM) as tx:
+        async with bench.workers.own(WORKERS) as tx:
             await tx.execute(*outbox.insert(rows))
     began, moved = time.perf_counter(), 0
     while gone := await relay.step(Shard(0, 1), relay.most):
@@ -178,7 +187,7 @@ async def consume_rate(bench: Bench, events: int) -> float:
 
 
 async def handle(bench: Bench, reader: Reader, runs: Sequence[Sequence[Entry]]) -> None:
-    async with bench.workers.own(ROOM) as tx:
+    async with bench.workers.own(WORKERS) as tx:
         for run in runs:
             await reader.hold(tx, run)
     for run in runs:
@@ -186,33 +195,18 @@ async def handle(bench: Bench, reader: Reader, runs: Sequence[Sequence[Entry]]) 
 
 
 async def delays_ms(bench: Bench, seconds: float) -> list[float]:
-    """From before the transaction to the handler's hands, at a steady rate."""
-    told, delays = dict[str, float](), list[float]()
-    total = round(RATE * seconds)
-    relay = asyncio.create_task(bench.relay().run())
+    """From before a transaction, in another process, to the hands of a consumer's handler; at a steady rate."""
+    telling = Telling(bench.room_url, bench.keys_url, ADA, RATE, round(RATE * seconds))
+    seen = dict[str, float]()
 
-    async def tell(n: int) -> None:
-        key = f"acme/{n % 64}"
-        row = outbox.Row(str(new_id()), "acme", TOPIC, key, "turn.asked", PAYLOAD, "")
-        told[row.id] = time.perf_counter()
-        async with bench.room.upkeep(ADA) as tx:
-            await tx.execute(*outbox.insert([row]))
-        bench.room.bell.ring()
+    async def handle(_tx: Transaction, entries: Sequence[Entry]) -> None:
+        now = time.monotonic()
+        seen.update((str(entry.id), now) for entry in entries)
 
-    async def follow() -> None:
-        async with bench.log.reader("bench", [TOPIC]) as reader:
-            while len(delays) < total:
-                runs, now = await reader.fetch(READ_AT_ONCE, 1), time.perf_counter()
-                for run in runs:
-                    delays.extend((now - told[str(entry.id)]) * 1e3 for entry in run if str(entry.id) in told)
-                await handle(bench, reader, runs)
-
-    async with asyncio.timeout(seconds + 30), asyncio.TaskGroup() as group:
-        group.create_task(follow())
-        began = time.perf_counter()
-        for n in range(total):
-            await asyncio.sleep(max(0.0, began + n / RATE - time.perf_counter()))
-            group.create_task(tell(n))
-    relay.cancel()
-    await asyncio.wait([relay])
-    return delays
+    consumer = Consumer(bench.workers, bench.log, bench.sight, "bench", [TOPIC], handle)
+    async with alongside(bench.relay().run(), name="relay"), alongside(consumer.run(), name="consumer"):
+        began = await telling.told()
+        async with asyncio.timeout(LATE_S):
+            while not began.keys() <= seen.keys():
+                await asyncio.sleep(0.05)
+    return [(seen[id] - at) * 1e3 for id, at in began.items()]

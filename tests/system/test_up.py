@@ -188,9 +188,8 @@ def test_a_part_by_hand_ends_with_the_command_that_started_it(scripted_mesh: Mes
 
 def test_in_the_foreground_the_mesh_ends_with_its_command_even_when_that_is_killed(tmp_path: Path) -> None:
     mesh = Mesh(tmp_path / "soma", free_port())
-    command = subprocess.Popen(
-        mesh.command("up", "--foreground", "--port", str(mesh.port)), env=mesh.surroundings(), stdout=subprocess.PIPE
-    )
+    words = mesh.command("up", "--foreground", "--port", str(mesh.port), *mesh.log_words())
+    command = subprocess.Popen(words, env=mesh.surroundings(), stdout=subprocess.PIPE)
     assert command.stdout is not None
     assert any(b"Ready in" in line for line in command.stdout)
     processes = mesh.processes()

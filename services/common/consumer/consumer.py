@@ -11,15 +11,15 @@ is tried again, later and later, and after its last attempt it is dead, with the
 that this release cannot read is dead at once.
 
 While Postgres or the broker is away everything waits: an event has failed only if Postgres could write that down. A
-handler that finds something else away, which is no event's fault, raises Away: its partition waits.
+full disk is no event's fault either. A handler that finds something else away, which is no event's fault, raises Away: its partition waits.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -33,6 +33,7 @@ from services.common.consumer.readable import flaw
 from services.common.db import Database, Transaction
 from services.common.errors import Unavailable
 from services.common.log.log import Entry, LeaseLost, Log, Reader
+from services.common.postgres import is_full
 from services.common.telemetry import Sight, log
 
 
@@ -48,8 +49,6 @@ FETCH_S = 0.5
 AGAIN_S, LONGEST_AGAIN_S = 0.4, 5.0
 """How long it takes to begin again when something is away."""
 ROLL_S = 3600.0
-
-LIMIT = "SELECT set_config('transaction_timeout', $1, true)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +165,7 @@ class Consumer:
         close: Callable[[Transaction], Awaitable[None]],
     ) -> Exception | None:
         """One transaction: what `begin` gives is handled, then comes `close`. Returns what it failed with, first of all
-        the handler's fault. Raises LeaseLost; Away; Unavailable when Postgres is away."""
+        the handler's fault. Raises LeaseLost; Away; Unavailable when Postgres is away, or its disk is full."""
         failed: Exception | None = None
         tally: Tally = Counter()
         try:
@@ -187,7 +186,7 @@ class Consumer:
         except Exception as fault:
             if isinstance(failed, Away):
                 raise failed from fault
-            if failed is None and isinstance(fault, Unavailable):
+            if isinstance(fault, Unavailable) and (failed is None or is_full(failed)):
                 raise
             return failed or fault
         self._count(tally)
@@ -284,11 +283,8 @@ class Consumer:
         async with self._transaction() as tx:
             await marks.roll(tx)
 
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[Transaction]:
-        async with self.db.own(WORKERS) as tx:
-            await tx.execute(LIMIT, f"{(self.deadline_s + self.slack_s) * 1000:.0f}ms")
-            yield tx
+    def _transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        return self.db.own(WORKERS, within_s=self.deadline_s + self.slack_s)
 
     def _count(self, tally: Tally) -> None:
         for outcome, number in tally.items():
