@@ -82,6 +82,8 @@ class Member:
     news: Ear
     changes: Ear
     held: dict[Place, Held] = field(default_factory=dict)
+    keeps_up_until: float = 0.0
+    """By time.monotonic(): so long nobody asks where the partitions end."""
 
     async def fetch(self, most: int, within_s: float) -> Sequence[Sequence[Entry]]:
         end = time.monotonic() + within_s
@@ -164,9 +166,23 @@ class Member:
         return held is not None and held.term == lease.term and bool(held.out)
 
     async def _take(self, most: int) -> Sequence[Sequence[Entry]]:
+        """Who is behind shares `most` out by what waits where; who keeps up takes what comes, wherever."""
         ours = {place: held for place, held in self.held.items() if not held.leaving}
+        even = most // len(ours) if ours else 0
+        if even and time.monotonic() < self.keeps_up_until:
+            runs = await self._give(ours, dict.fromkeys(ours, even), {})
+            if any(len(run) == even for run in runs):
+                self.keeps_up_until = 0.0
+            return runs
         ends = await heads(self.db, list(ours))
         quotas = shared_out({place: end - ours[place].next for place, end in ends.items()}, most)
+        if all(ours[place].next + quotas.get(place, 0) >= end for place, end in ends.items()):
+            self.keeps_up_until = time.monotonic() + LOOK_S
+        return await self._give(ours, quotas, ends)
+
+    async def _give(
+        self, ours: Mapping[Place, Held], quotas: Mapping[Place, int], ends: Mapping[Place, int]
+    ) -> Sequence[Sequence[Entry]]:
         wishes = [(place, ours[place].next, ours[place].since, quota) for place, quota in quotas.items()]
         found = await waiting(self.db, wishes)
         runs = []
@@ -177,7 +193,7 @@ class Member:
             if run := found.get(place):
                 held.give(run)
                 runs.append(run)
-            else:
+            elif place in ends:
                 held.next = ends[place]  # retention has dropped what was there
         return runs
 
