@@ -24,7 +24,7 @@ from services.common.outbox import Row
 from services.workers.archive import segments
 from services.workers.archive.archiver import GROUP, Archiver
 from services.workers.archive.spool import Bounds
-from services.workers.retention import Retention
+from services.workers.retention.days import Days
 from tests.archiving import AT_ONCE, Lag, World, a_row, archived, archiver, arguments, everything, open_world
 from tests.fake_s3 import FakeS3, open_fake_s3
 
@@ -347,14 +347,14 @@ async def test_a_day_is_dropped_when_it_is_old_and_archived_and_all_have_read_it
     day = await an_old_day(world, days=40)
     await run_once(world, blobs)
     await world.tell(a_row())
-    assert await Retention(world.db, blobs, KEPT).sweep() == [day]
+    assert await Days(world.db, blobs, KEPT).sweep() == [day]
     assert [entry.offset for entry in await everything(world.log)] == [6]
     assert len(await archived(blobs)) == 6
 
 
 async def test_a_day_that_is_not_archived_is_never_dropped(world: World, blobs: Blobs) -> None:
     day = await an_old_day(world, days=400)
-    retention = Retention(world.db, blobs, KEPT)
+    retention = Days(world.db, blobs, KEPT)
     assert await retention.sweep() == []
     await run_once(world, blobs)
     async with schema.administering(world.admin_url) as conn:
@@ -375,7 +375,7 @@ async def test_a_day_whose_objects_the_archive_has_lost_is_not_dropped(
     await run_once(world, blobs)
     (name,) = await blobs.list("acme")
     (tmp_path / "archive" / name).rename(tmp_path / "aside")
-    retention = Retention(world.db, blobs, KEPT)
+    retention = Days(world.db, blobs, KEPT)
     assert await retention.sweep() == []
     (tmp_path / "archive" / name).write_bytes(b"short")
     assert await retention.sweep() == []
@@ -387,8 +387,8 @@ async def test_a_day_is_kept_for_as_long_as_its_longest_topic(world: World, blob
     await an_old_day(world, 40, a_row(topic="mode.changed"))
     await an_old_day(world, 20, a_row())
     await run_once(world, blobs)
-    assert await Retention(world.db, blobs, KEPT).sweep() == []
-    assert len(await Retention(world.db, blobs, KEPT | {"mode.changed": 39}).sweep()) == 1
+    assert await Days(world.db, blobs, KEPT).sweep() == []
+    assert len(await Days(world.db, blobs, KEPT | {"mode.changed": 39}).sweep()) == 1
 
 
 async def test_a_day_that_some_group_has_yet_to_read_is_not_dropped(world: World, blobs: Blobs) -> None:
@@ -396,7 +396,7 @@ async def test_a_day_that_some_group_has_yet_to_read_is_not_dropped(world: World
     await run_once(world, blobs)
     place = (await everything(world.log))[0].place
     await world.log.stand("sealer", {place: 5})
-    retention = Retention(world.db, blobs, KEPT)
+    retention = Days(world.db, blobs, KEPT)
     assert await retention.sweep() == []
     await world.log.stand("sealer", {place: 6})
     assert len(await retention.sweep()) == 1
@@ -404,9 +404,9 @@ async def test_a_day_that_some_group_has_yet_to_read_is_not_dropped(world: World
 
 async def test_without_an_archive_days_go_by_age(world: World) -> None:
     await an_old_day(world, days=29)
-    assert await Retention(world.db, None, KEPT).sweep() == []
+    assert await Days(world.db, None, KEPT).sweep() == []
     day = await an_old_day(world, days=31)
-    assert await Retention(world.db, None, KEPT).sweep() == [day]
+    assert await Days(world.db, None, KEPT).sweep() == [day]
 
 
 # What the tests stand on.

@@ -100,6 +100,10 @@ class KafkaLog:
         finally:
             await looker.close()
 
+    async def trim(self, starts: Mapping[Place, int]) -> None:
+        """Let go of what is before these offsets."""
+        await self.admin.ask(lambda admin: kafka_topics.trim(admin, starts))
+
     async def _until_topics(self) -> None:
         """aiokafka asks for a topic that is missing ten times a second."""
         while True:

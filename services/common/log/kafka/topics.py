@@ -1,17 +1,18 @@
-"""The topics as Kafka keeps them: made with the partitions and the retention of `topics.TOPICS`."""
+"""The topics as Kafka keeps them: made with the partitions of `topics.TOPICS`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aiokafka.admin import NewPartitions, NewTopic
+from aiokafka import TopicPartition
+from aiokafka.admin import NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
+from services.common.log.log import Place
 from services.common.log.topics import TOPICS, Topic
 
 LARGEST_BATCH = 4 * 1024 * 1024
-DAY_MS = 24 * 60 * 60 * 1000
 COPIES = 3
 
 
@@ -28,17 +29,22 @@ async def make(admin: Any) -> Sequence[str]:
     return [topic.name for topic in missing]
 
 
+async def trim(admin: Any, starts: Mapping[Place, int]) -> None:
+    await admin.delete_records({TopicPartition(*place): RecordsToDelete(start) for place, start in starts.items()})
+
+
 def new(topic: Topic, brokers: int) -> NewTopic:
     copies = min(COPIES, brokers)
-    return NewTopic(topic.name, topic.parts, copies, topic_configs=settings(topic, copies))
+    return NewTopic(topic.name, topic.parts, copies, topic_configs=settings(copies))
 
 
-def settings(topic: Topic, copies: int) -> dict[str, str]:
-    """What one broker acknowledges is on its disk, since no other has a copy."""
+def settings(copies: int) -> dict[str, str]:
+    """What one broker acknowledges is on its disk, since no other has a copy. Old records go when the workers'
+    retention says so: brokers know nothing of the archive."""
     safe = {"flush.messages": "1"} if copies == 1 else {"min.insync.replicas": str(copies - 1)}
     return {
         "cleanup.policy": "delete",
-        "retention.ms": str(topic.days * DAY_MS),
+        "retention.ms": "-1",
         "message.timestamp.type": "LogAppendTime",
         "max.message.bytes": str(LARGEST_BATCH),
         **safe,

@@ -1,31 +1,23 @@
-"""Retention: days of the log that all have read and the archive has are dropped, the oldest first.
+"""Retention in Postgres: days of the log that all have read and the archive has are dropped, the oldest first.
 
 A day goes when every topic in it was kept for its time (`topics`), every group has read past it, every event of it is
 in an object that the archiver wrote down, and all those objects are still there, of their size. Postgres itself sees to
 the first two (007_archive.sql). Without an archive days go by age alone. What the net table has caught stays.
-
-On Kafka the broker keeps time: its days pass whether they are archived or not, so keep the archiver running.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
 
-from services.common.blobs import Blobs, open_blobs
+from services.common.blobs import Blobs
 from services.common.caller import WORKERS
-from services.common.consumer import marks
 from services.common.db import Database
-from services.common.errors import Unavailable
 from services.common.log.topics import TOPICS
 from services.common.telemetry import log
-from services.workers.bench import Bench
-
-EVERY_S = 3600.0
 
 DAYS = """
 SELECT day FROM soma.log_days WHERE day < (now() AT TIME ZONE 'UTC')::date - $1::int ORDER BY day
@@ -49,30 +41,15 @@ ORDER BY tenant, topic
 DROP = "SELECT soma.drop_log_day($1, $2)"
 
 
-async def work(bench: Bench) -> None:
-    blobs = open_blobs(bench.archive_url) if bench.archive_url else None
-    if blobs is None:
-        log().warning("without an archive, days of the log are dropped by their age alone")
-    retention = Retention(bench.db, blobs, {topic.name: topic.days for topic in TOPICS.values()})
-    while True:
-        try:
-            await retention.sweep()
-        except Unavailable as away:
-            log().warning("retention waits", why=away.message)
-        await asyncio.sleep(EVERY_S)
-
-
 @dataclass(frozen=True, slots=True)
-class Retention:
+class Days:
     db: Database
     blobs: Blobs | None
     """None: there is no archive."""
     days: Mapping[str, int]
 
     async def sweep(self) -> Sequence[date]:
-        """Drop what may go, and old marks of consumers. Returns the days that are gone. Raises Unavailable."""
-        async with self.db.own(WORKERS) as tx:
-            await marks.roll(tx)
+        """Drop what may go. Returns the days that are gone. Raises Unavailable."""
         rows = await self.db.look(DAYS, min(self.days.values()))
         return [row["day"] for row in rows if await self._drop(row["day"])]
 

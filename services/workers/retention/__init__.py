@@ -1,0 +1,1 @@
+"""How long the log keeps what the archive has: days in Postgres, records in Kafka."""
