@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from services.local.acts import acting
-from services.local.commands.home import HOME, Data
 from services.local.fault import Fault, of_disk
+from services.local.words import audit, events, peer, provider, tenant
+from services.local.words.options import HOME, Data, Person, Tenant
 
 app = typer.Typer(
     name="soma",
@@ -20,27 +21,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-tenant_app = typer.Typer(help="Whom the mesh serves.", no_args_is_help=True)
-provider_app = typer.Typer(help="Whose models it may call.", no_args_is_help=True)
-peer_app = typer.Typer(help="Whose programs may call it.", no_args_is_help=True)
-audit_app = typer.Typer(help="What was done, and the proof of it.", no_args_is_help=True)
-app.add_typer(tenant_app, name="tenant")
-app.add_typer(provider_app, name="provider")
-app.add_typer(peer_app, name="peer")
-app.add_typer(audit_app, name="audit")
-events_app = typer.Typer(help="What consumers of the event log could not handle, and replays.", no_args_is_help=True)
-app.add_typer(events_app, name="events")
-
-Tenant = Annotated[str, typer.Option(help="Whose tenant.")]
-Person = Annotated[str, typer.Option(help="Who: member, auditor and admin are the demo accounts.")]
-
-
-class Tier(StrEnum):
-    """Where a model stands, from the best to the smallest."""
-
-    PREMIUM = "premium"
-    STANDARD = "standard"
-    SLM = "slm"
+app.add_typer(tenant.app, name="tenant")
+app.add_typer(provider.app, name="provider")
+app.add_typer(peer.app, name="peer")
+app.add_typer(audit.app, name="audit")
+app.add_typer(events.app, name="events")
 
 
 class Engine(StrEnum):
@@ -207,215 +192,6 @@ def reset(data: Data = HOME, yes: Annotated[bool, typer.Option("--yes", help="Do
         typer.confirm(f"Forget everything in {data}?", abort=True)
     tenants.reset(data)
     print(f"Nothing is left in {data}.")
-
-
-@tenant_app.command("add")
-def tenant_add(name: str, data: Data = HOME) -> None:
-    """Make a tenant, or bring its tables up to date."""
-    from services.local.commands import tenants
-
-    with acting(data, "tenant.added", f"tenants/{name}", name):
-        tenants.add(data, name)
-    print(f"The tenant {name} is there.")
-
-
-@provider_app.command("add")
-def provider_add(
-    name: Annotated[str, typer.Argument(help="Small letters, digits and dashes. A known one wants its key alone.")],
-    base_url: Annotated[str, typer.Option(help="Of an endpoint that speaks as OpenAI does: http://…/v1")] = "",
-    key_env: Annotated[str, typer.Option(help="The variable of this terminal that holds the key.")] = "",
-    model: Annotated[str, typer.Option(help="The provider's own name of the model.")] = "",
-    tier: Annotated[Tier, typer.Option(help="Where the model stands.")] = Tier.STANDARD,
-    price_in: Annotated[int | None, typer.Option(help="Micro-USD per million tokens of the prompt.", min=0)] = None,
-    price_out: Annotated[int | None, typer.Option(help="Micro-USD per million tokens of the answer.", min=0)] = None,
-    window: Annotated[int | None, typer.Option(help="Tokens that the model takes.", min=1)] = None,
-    data: Data = HOME,
-) -> None:
-    """Let the router call a provider's model. The router sees it within seconds."""
-    from services.local.commands import providers
-
-    asked = providers.Asked(name, base_url, key_env, model, tier, price_in, price_out, window)
-    with acting(data, "provider.added", f"providers/{name}"):
-        print(providers.add(data, asked))
-
-
-@provider_app.command("list")
-def provider_list(data: Data = HOME) -> None:
-    """Show every provider's models, what a million tokens cost, and which can be called."""
-    from services.local.commands import providers
-
-    providers.show(data)
-
-
-@provider_app.command("remove")
-def provider_remove(name: str, data: Data = HOME) -> None:
-    """Forget a provider and its key."""
-    from services.local.commands import providers
-
-    with acting(data, "provider.removed", f"providers/{name}"):
-        print(providers.remove(data, name))
-
-
-@peer_app.command("add")
-def peer_add(
-    name: Annotated[str, typer.Argument(help="What we call it: small letters, digits and dashes.")],
-    trust_domain: Annotated[str, typer.Option(help="Such as peer.example.")],
-    bundle: Annotated[Path, typer.Option(help="Its roots, PEM or a SPIFFE bundle; - reads stdin.")],
-    data: Data = HOME,
-) -> None:
-    """Let programs of another trust domain call by gRPC, or renew its roots."""
-    from services.local.commands import peers
-
-    with acting(data, "peer.added", f"peers/{name}"):
-        print(peers.add(data, name, trust_domain, bundle))
-
-
-@peer_app.command("list")
-def peer_list(data: Data = HOME) -> None:
-    """Show the trust domains whose programs may call."""
-    from services.local.commands import peers
-
-    peers.show(data)
-
-
-@peer_app.command("remove")
-def peer_remove(name: str, data: Data = HOME) -> None:
-    """Refuse a trust domain's programs from now on."""
-    from services.local.commands import peers
-
-    with acting(data, "peer.removed", f"peers/{name}"):
-        print(peers.remove(data, name))
-
-
-@audit_app.command("export")
-def audit_export(
-    out: Annotated[Path, typer.Option(help="The file to write, such as acme.audit.zst.", resolve_path=True)],
-    tenant: Tenant = "acme",
-    from_index: Annotated[int, typer.Option(help="Begin with this event.", min=0)] = 0,
-    data: Data = HOME,
-) -> None:
-    """Write a tenant's audit trail to a file that proves itself, offline (docs/audit-format.md)."""
-    from services.local.commands import audit
-
-    audit.export(data, tenant, out, from_index)
-
-
-@audit_app.command("verify")
-def audit_verify(
-    file: Annotated[Path, typer.Argument(help="What soma audit export wrote.")],
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-    head: Annotated[Path | None, typer.Option(help="A newer head, from soma audit heads: is the tail there?")] = None,
-    key: Annotated[list[str] | None, typer.Option(help="A key that you trust. May be given more than once.")] = None,
-) -> None:
-    """Prove that nothing in the file was altered or left out, or say what was. Needs no mesh. Exit code 0 or 1."""
-    from services.local.commands import audit
-
-    raise typer.Exit(audit.verify(file, as_json, head, key or ()))
-
-
-@audit_app.command("heads")
-def audit_heads(tenant: Tenant = "acme", data: Data = HOME) -> None:
-    """Print the newest signed head. Who keeps it can tell later whether something was taken away."""
-    from services.local.commands import audit
-
-    audit.heads(data, tenant)
-
-
-@audit_app.command("key")
-def audit_key(tenant: Tenant = "acme", data: Data = HOME) -> None:
-    """Print the public key that signs the trail, for outsiders to pin."""
-    from services.local.commands import audit
-
-    audit.key(data, tenant)
-
-
-@audit_app.command("rotate")
-def audit_rotate(tenant: Tenant = "acme", data: Data = HOME) -> None:
-    """Sign the trail with a new key from now on. The old one vouches for it."""
-    from services.local.commands import audit
-
-    audit.rotate(data, tenant)
-
-
-@audit_app.command("forget")
-def audit_forget(
-    subject: Annotated[str, typer.Option(help="The person as their token names them, such as member@acme.")],
-    tenant: Tenant = "acme",
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    data: Data = HOME,
-) -> None:
-    """Make who a person was, and what they wrote, unreadable in events, archives and the audit trail."""
-    from services.local.commands import audit
-
-    if not yes:
-        print(audit.forgetting(tenant, subject))
-        typer.confirm(f"Forget {subject}?", abort=True)
-    audit.forget(data, tenant, subject)
-
-
-@events_app.command("show")
-def events_show(
-    id: Annotated[str, typer.Argument(help="One event in full. All that are dead or wait without.")] = "",
-    group: Annotated[str, typer.Option(help="Of one group alone, such as sealer.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-    data: Data = HOME,
-) -> None:
-    """Show the events that consumers could not handle: dead, or waiting to be tried again, and why."""
-    from services.local.commands import events
-
-    events.show(data, id, group, as_json)
-
-
-@events_app.command("retry")
-def events_retry(
-    id: Annotated[str, typer.Argument(help="The event's id.")] = "",
-    everything: Annotated[bool, typer.Option("--all", help="All dead ones of --group.")] = False,
-    group: Annotated[str, typer.Option(help="Whose, when it is not clear from the id.")] = "",
-    data: Data = HOME,
-) -> None:
-    """Try dead events as if for the first time, now. Those of one key go in order, but after what of their key has been
-    handled since they died."""
-    from services.local.commands import events
-
-    print(events.retry(data, id, everything, group))
-
-
-@events_app.command("drop")
-def events_drop(
-    id: Annotated[str, typer.Argument(help="The event's id.")],
-    why: Annotated[str, typer.Option(help="For those who ask later.")],
-    group: Annotated[str, typer.Option(help="Whose, when it is not clear from the id.")] = "",
-    data: Data = HOME,
-) -> None:
-    """Never handle an event; later ones of its key go on. The log and the archive still have it."""
-    from services.local.commands import events
-
-    print(events.drop(data, id, group, why))
-
-
-@events_app.command("replay")
-def events_replay(
-    topic: Annotated[str, typer.Option(help="Such as agent.messages.")],
-    into: Annotated[str, typer.Option(help="The group that gets them.")],
-    since: Annotated[str, typer.Option("--from", help="RFC 3339: the first of this time or later.")],
-    until: Annotated[str, typer.Option("--to", help="RFC 3339: none of this time or later. Now without.")] = "",
-    tenant: Annotated[str, typer.Option(help="Of one tenant alone.")] = "",
-    data: Data = HOME,
-) -> None:
-    """Put the events that came into the log in a time to a group once more.
-
-    A group that does not exist yet begins there: it gets the events of that time, and then all that came after it.
-
-    A group that exists goes back: its marks of these events, and its letters, are taken away, so that its handler sees
-    them again, in order, before it goes on. All else that it reads again on the way keeps its mark and is not seen. It
-    may be running.
-
-    What a handler did the first time is not undone. It must be idempotent by the event's id: an event that it sees
-    twice must leave what seeing it once leaves, as the sealer's does. A SIEM is told again.
-    """
-    from services.local.commands import events
-
-    print(events.replay(data, topic, since, until, tenant, into))
 
 
 def main() -> None:

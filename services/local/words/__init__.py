@@ -1,0 +1,1 @@
+"""The words of `soma` that have words of their own."""
