@@ -240,8 +240,13 @@ async def said(tx: Transaction, ids: tuple[UUID, UUID]) -> tuple[bool, list[Chat
 
 EXPIRED = """
 SELECT tenant, resource FROM soma.leases
-WHERE expire_time < now() AND pg_postmaster_start_time() < now() - make_interval(secs => $1)
+WHERE expire_time NOT BETWEEN now() AND now() + interval '1 minute'
+  AND pg_postmaster_start_time() NOT BETWEEN now() - make_interval(secs => $1) AND now()
 ORDER BY expire_time LIMIT 100
+"""
+SHORTEN = """
+UPDATE soma.leases SET expire_time = now() + make_interval(secs => $3)
+WHERE tenant = $1 AND resource = $2 AND expire_time > now() + interval '1 minute'
 """
 TAKE_EXPIRED = """
 DELETE FROM soma.leases WHERE tenant = $1 AND resource = $2 AND expire_time < now() RETURNING holder
@@ -251,15 +256,19 @@ ORPHAN = "SELECT subject, answer, decision, events FROM turns WHERE id = $1 AND 
 
 
 async def expired(db: Database) -> list[tuple[str, str]]:
-    """Tenants and names of turns whose lease ran out. None while Postgres itself has only just come back: then whoever
-    holds a lease gets as long as a lease lasts to say so."""
+    """Tenants and names of turns whose lease ran out, or lasts for longer than leases do since Postgres' clock has gone
+    back. None while Postgres itself has only just come back: then whoever holds a lease gets as long as a lease lasts
+    to say so."""
     return [(row["tenant"], row["resource"]) for row in await db.look(EXPIRED, LEASE_S)]
 
 
 async def take_orphan(tx: Transaction, ids: tuple[UUID, UUID]) -> Record | None:
-    """The turn of an expired lease, if it still runs and nobody else took it."""
+    """The turn of an expired lease, if it still runs and nobody else took it. A lease that lasts too long is made as
+    long as leases are: who is alive holds it anew before it ends."""
     await tx.execute(HOLD_CONVERSATION, ids[0])
-    if await tx.fetchval(TAKE_EXPIRED, tx.caller.tenant, turn_name(*ids)) is None:
+    lease = (tx.caller.tenant, turn_name(*ids))
+    await tx.execute(SHORTEN, *lease, LEASE_S)
+    if await tx.fetchval(TAKE_EXPIRED, *lease) is None:
         return None
     return await tx.fetchrow(ORPHAN, ids[1])
 

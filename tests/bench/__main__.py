@@ -19,9 +19,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench.figure import Figure, show
+from tests.bench.figure import Figure, Missing, show
 
-BENCHES = ("echo", "edge", "router", "chats", "up", "room", "log", "audit")
+BENCHES = ("echo", "edge", "router", "chats", "up", "room", "log", "kafka", "audit", "trail")
 DEADLINE_S = 120.0
 END_S = 30.0
 MOST_WORDS = 6000
@@ -40,9 +40,13 @@ def main() -> None:
 
 
 def measure_here(bench: str, scale: float, file: Path) -> None:
-    """Measure in this process, and leave the figures in the file."""
-    figures = import_module(f"tests.bench.{bench}").measure(scale)
-    file.write_text(json.dumps([asdict(figure) for figure in figures]))
+    """Measure in this process, and leave the figures in the file, or what is missing."""
+    try:
+        found = [asdict(figure) for figure in import_module(f"tests.bench.{bench}").measure(scale)]
+    except Missing as lack:
+        file.write_text(json.dumps(str(lack)))
+    else:
+        file.write_text(json.dumps(found))
 
 
 def measure_all(benches: tuple[str, ...], scale: float, file: Path | None) -> None:
@@ -54,6 +58,9 @@ def measure_all(benches: tuple[str, ...], scale: float, file: Path | None) -> No
             figures = measure_apart(bench, scale)
         if figures is None:
             failed.append(bench)
+            continue
+        if isinstance(figures, str):
+            console.print(f"{bench} skipped: {figures}")
             continue
         found[bench] = figures
         show(bench, figures, console)
@@ -72,8 +79,9 @@ def wide_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=160)
 
 
-def measure_apart(bench: str, scale: float) -> list[Figure] | None:
-    """Measure in a process of its own. None when it failed, or was stopped at its deadline."""
+def measure_apart(bench: str, scale: float) -> list[Figure] | str | None:
+    """Measure in a process of its own. What is missing for that; None when it failed, or was stopped at its
+    deadline."""
     with tempfile.TemporaryDirectory(prefix="soma-bench-") as folder:
         file, said = Path(folder) / "figures.json", Path(folder) / "said"
         command = [sys.executable, "-m", "tests.bench", "--here", bench, "--scale", str(scale), "--json", str(file)]
@@ -91,7 +99,8 @@ def measure_apart(bench: str, scale: float) -> list[Figure] | None:
         if child.returncode or not file.exists():
             sys.stderr.write(said.read_text(errors="replace")[-MOST_WORDS:])
             return None
-        return [Figure(**figure) for figure in json.loads(file.read_text())]
+        found = json.loads(file.read_text())
+        return found if isinstance(found, str) else [Figure(**figure) for figure in found]
 
 
 def stop(child: subprocess.Popen[bytes]) -> None:

@@ -9,6 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 
+class Missing(Exception):  # noqa: N818 - what a machine lacks
+    """A bench cannot be measured here. The text says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
     """A number with its unit. A goal is a least value, or with `at_most` a most one; without a goal it only tells."""

@@ -6,7 +6,8 @@ import asyncio
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from typing import Any
@@ -17,7 +18,9 @@ from services.common.caller import WORKERS
 from services.common.clock import SystemClock
 from services.common.consumer.consumer import Consumer, Patience
 from services.common.db import Database, Transaction, open_database
-from services.common.log.log import Entry
+from services.common.log.kafka.log import open_kafka_log
+from services.common.log.kafka.reading import Pulse
+from services.common.log.log import Entry, Log
 from services.common.log.postgres.log import open_postgres_log
 from services.common.spans import Tracer
 from services.common.telemetry import Sight
@@ -36,7 +39,8 @@ SELECT id, tenant, topic, key, type, payload, part, traceparent FROM soma.log
 WHERE topic = 'agent.messages' AND time > now() - interval '1 second' ORDER BY time, "offset" LIMIT 20
 """
 LEASE_S = 0.7
-"""Leases, deadlines and batches end sooner than in earnest."""
+"""Leases, sessions, deadlines and batches end sooner than in earnest."""
+PULSE = Pulse(beat_s=0.1, session_s=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class Follower:
     group: str
     works: Sequence[str] = ("relay", "consumer")
     environment: Mapping[str, str] | None = None
+    log_url: str = ""
+    """Empty: the log is in Postgres."""
 
     def start(self) -> ForkServerProcess:
         process = forking.Process(target=follow, args=(self,), daemon=True)
@@ -63,21 +69,35 @@ async def work(follower: Follower) -> None:
     sight = Sight(Tracer(0.0), CollectorRegistry())
     async with (
         open_database(follower.url, follower.keys_url, SystemClock(), connections=10) as db,
-        open_postgres_log(db, lease_s=LEASE_S) as log,
+        open_log(follower.log_url, db) as log,
         asyncio.TaskGroup() as tasks,
     ):
-        consumer = Consumer(
-            db, log, sight, follower.group, (TOPIC,), Seeing(follower.group, before=Stumbling()), batch=20,
-            deadline_s=1.0, slack_s=0.3, patience=PATIENCE, measure_s=0.5,
+        group = follower.group
+        hasty = Consumer(
+            db, log, sight, group, (TOPIC,), Seeing(group, before=Stumbling()), batch=20, deadline_s=1.0, slack_s=0.3,
+            patience=PATIENCE, measure_s=0.5,
         )  # fmt: skip
         works: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "relay": Relay(db, log, sight, most=20, batch_s=1.5).run,
-            "consumer": consumer.run,
+            "consumer": hasty.run,
+            "steady relay": Relay(db, log, sight).run,
+            "steady consumer": Consumer(db, log, sight, group, (TOPIC,), Seeing(group)).run,
             "repeater": lambda: repeat(db),
             "sealer": lambda: sealer.work(Bench(db, log, sight, follower.keys_url)),
         }
         for name in follower.works:
             tasks.create_task(works[name]())
+
+
+@asynccontextmanager
+async def open_log(url: str, db: Database) -> AsyncIterator[Log]:
+    """As services.common.log.engine does it, with less patience."""
+    if url:
+        async with open_kafka_log(url, None, pulse=PULSE) as kafka:
+            yield kafka
+    else:
+        async with open_postgres_log(db, lease_s=LEASE_S) as log:
+            yield log
 
 
 async def repeat(db: Database) -> None:

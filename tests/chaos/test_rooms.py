@@ -14,7 +14,7 @@ import pytest_asyncio
 from soma.agent.v1.chat_event_pb2 import ChatEvent
 from soma.agent.v1.chat_service_pb2 import CancelTurnRequest
 from soma.agent.v1.conversation_pb2 import Turn
-from tests.asking import ask, begin, ended, kinds, text_of, watch
+from tests.asking import ask, begin, ended, kinds, text_of, watch, watching
 from tests.house import House, open_house
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -83,6 +83,28 @@ async def test_another_agent_ends_the_turn_of_a_dead_one(house: House) -> None:
 
     assert events[-1].error.reason == "INTERRUPTED"
     assert events[: len(seen)] == seen
+    await house.end("agent2")
+
+
+async def test_a_turn_ends_with_its_agent_and_no_other_does_when_the_clock_of_the_database_goes_back(
+    house: House,
+) -> None:
+    """Leases last for two hours then."""
+    await house.start("agent2")
+    dead, _, _ = await begin(house.person(), LONG, words=5)
+    alive, _, _ = await begin(house.person(at="agent2"), "script:words=200 script:pace=20")
+    await house.end("agent", signal.SIGKILL)
+    await house.start("agent")
+
+    async with asyncio.timeout(20):
+        kept = list[ChatEvent]()
+        async for event in watching(house.person(at="agent2"), alive):
+            kept.append(event)
+            await house.rows("UPDATE soma.leases SET expire_time = now() + interval '2 hours'")
+        lost = await resumed(house, dead, 0)
+
+    assert kinds(kept)[-1] == "done"
+    assert lost[-1].error.reason == "INTERRUPTED"
     await house.end("agent2")
 
 

@@ -8,7 +8,7 @@ import json
 import random
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha3_512, sha256
 from itertools import combinations, count, pairwise
 from pathlib import Path
@@ -19,6 +19,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from msgspec.structs import replace
 
 from services.common import audit, outbox, schema
 from services.common.background import alongside

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from services.common.clock import new_id
 from services.common.consumer.letters import REASON_LETTERS, writable
@@ -63,7 +63,7 @@ def test_a_payload_of_whatever_kind_has_a_flaw_that_can_be_written_down(payload:
     ],
 )
 def test_an_event_that_the_log_has_under_another_name_is_not_believed(changed: dict[str, object], why: str) -> None:
-    assert why in flaw(replace(entry(), **changed))  # type: ignore[arg-type]
+    assert why in flaw(replace(entry(), **changed))
 
 
 @pytest.mark.parametrize(
@@ -104,3 +104,14 @@ def test_a_record_that_no_outbox_could_hold_is_passed_over() -> None:
     assert read(Record())
     for changed in ({"value": None}, {"key": None}, {"key": b"acme/\0"}, {"key": b"\xff"}, {"timestamp": 10**30}):
         assert read(Record(**changed)) is None
+
+
+def test_headers_stand_in_any_order_and_among_others() -> None:
+    ours, trace = Record().headers, ("traceparent", b"00-1-2-01")
+    traced = read(Record(headers=[*ours, trace]))
+    assert traced and (traced.tenant, traced.type, traced.traceparent) == ("acme", "turn.asked", "00-1-2-01")
+    assert traced.id == UUID(ours[0][1].decode())
+    for headers in ([trace, *ours], [*ours, ("more", b"\0"), trace], [("first", None), trace, *reversed(ours)]):
+        assert read(Record(headers=headers)) == traced
+    for broken in ([*ours, ("traceparent", b"\0")], [*ours, ("tenant", b"\0")], [*ours, ("id", b"\0" * 36)], ours[1:]):
+        assert read(Record(headers=broken)) is None

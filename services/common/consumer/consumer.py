@@ -11,7 +11,7 @@ is tried again, later and later, and after its last attempt it is dead, with the
 that this release cannot read is dead at once.
 
 While Postgres or the broker is away everything waits: an event has failed only if Postgres could write that down. A
-full disk is no event's fault either. A handler that finds something else away, which is no event's fault, raises Away: its partition waits.
+handler that finds the disk full, or raises Away for something else, is no event's fault: its partition waits.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class Consumer:
         close: Callable[[Transaction], Awaitable[None]],
     ) -> Exception | None:
         """One transaction: what `begin` gives is handled, then comes `close`. Returns what it failed with, first of all
-        the handler's fault. Raises LeaseLost; Away; Unavailable when Postgres is away, or its disk is full."""
+        the handler's fault. Raises LeaseLost; Away; Unavailable when Postgres is away."""
         failed: Exception | None = None
         tally: Tally = Counter()
         try:
@@ -186,7 +186,9 @@ class Consumer:
         except Exception as fault:
             if isinstance(failed, Away):
                 raise failed from fault
-            if isinstance(fault, Unavailable) and (failed is None or is_full(failed)):
+            if is_full(failed):
+                raise Away(reason_of(failed)) from fault
+            if failed is None and isinstance(fault, Unavailable):
                 raise
             return failed or fault
         self._count(tally)

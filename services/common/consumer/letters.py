@@ -52,12 +52,19 @@ PUT_BACK = """
 UPDATE soma.retries SET attempt = attempt - 1, due_time = now() + interval '0.2 seconds'
 WHERE "group" = $1 AND id = $2 AND attempt = $3 AND state = 'waiting'
 """
-WAKE = """
-UPDATE soma.retries SET due_time = now() WHERE due_time = 'infinity' AND ("group", id) IN (
-    SELECT DISTINCT ON (topic, key) "group", id FROM soma.retries
-    WHERE "group" = $1 AND state = 'waiting' AND ($2::text IS NULL OR (topic, key) = ($2, $3))
-    ORDER BY topic, key, "offset")
+WAKE_NEXT = """
+UPDATE soma.retries SET due_time = now() WHERE due_time = 'infinity' AND ("group", id) = (
+    SELECT "group", id FROM soma.retries WHERE "group" = $1 AND topic = $2 AND key = $3 AND state = 'waiting'
+    ORDER BY "offset" LIMIT 1)
 """
+WAKE_ALL = """
+UPDATE soma.retries SET due_time = now()
+WHERE due_time > now() + interval '10 minutes' AND "group" = $1 AND id = ANY (ARRAY(
+    SELECT DISTINCT ON (topic, key) id FROM soma.retries WHERE "group" = $1 AND state = 'waiting'
+    ORDER BY topic, key, "offset"))
+"""
+"""What is looked for is found once, before the rows are: as a join it would be looked for again for each row, since
+Postgres believes the table to be as empty as it mostly is."""
 COUNT = """
 SELECT count(*) FILTER (WHERE state = 'waiting') AS waiting, count(*) FILTER (WHERE state = 'dead') AS dead
 FROM soma.retries WHERE "group" = $1 AND state <> 'dropped'
@@ -120,8 +127,12 @@ async def put_back(tx: Transaction, group: str, letter: Letter) -> None:
 
 
 async def wake(tx: Transaction, group: str, behind: Entry | None = None) -> None:
-    """Make the first letter of a key due that nothing is before: of this entry's key, or of all."""
-    await tx.execute(WAKE, group, behind.topic if behind else None, behind.key if behind else None)
+    """Make the first letter of a key due that nothing is before: of this entry's key, or of all. For all, a time that
+    is further away than any attempt from the next counts for nothing: Postgres' clock has gone back since."""
+    if behind:
+        await tx.execute(WAKE_NEXT, group, behind.topic, behind.key)
+    else:
+        await tx.execute(WAKE_ALL, group)
 
 
 async def count(tx: Transaction, group: str) -> tuple[int, int]:

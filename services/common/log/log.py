@@ -10,6 +10,8 @@ from datetime import datetime
 from typing import Protocol, TypeAlias
 from uuid import UUID
 
+import msgspec
+
 from services.common.db import Transaction
 
 Place: TypeAlias = tuple[str, int]
@@ -18,9 +20,11 @@ RUN_BYTES = 4 * 1024 * 1024
 """A run of entries ends with the one that passes this, whatever the number."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One event in the log. Entries of one key are in one partition, in the order in which they were committed."""
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """One event in the log. Entries of one key are in one partition, in the order in which they were committed.
+
+    A struct, since readers make them by the ten thousand a second: a frozen dataclass takes ten times as long to make.
+    """
 
     topic: str
     part: int

@@ -1,6 +1,7 @@
 """Who of a group reads which partition, and where the group stands: in Postgres, by leases.
 
 Nobody is asked: each member renews what it holds, gives up what is above its share, and takes what is free or expired.
+What lasts for longer than any lease was written before Postgres' clock went back, and has expired too.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ DELETE FROM soma.log_members WHERE ("group", member) IN (
 """
 PRESENT = """
 SELECT member FROM soma.log_members
-WHERE "group" = $1 AND topics && $2::text[] AND expire_time > clock_timestamp()
+WHERE "group" = $1 AND topics && $2::text[]
+  AND expire_time BETWEEN clock_timestamp() AND clock_timestamp() + interval '1 minute'
 """
 RENEW = """
 UPDATE soma.log_groups AS lease SET expire_time = clock_timestamp() + make_interval(secs => $3)
@@ -51,7 +53,8 @@ CLAIM = """
 UPDATE soma.log_groups AS lease
 SET holder = $2, term = term + 1, expire_time = clock_timestamp() + make_interval(secs => $3)
 FROM (SELECT topic, part FROM soma.log_groups
-      WHERE "group" = $1 AND topic = ANY ($4::text[]) AND (holder IS NULL OR expire_time < clock_timestamp())
+      WHERE "group" = $1 AND topic = ANY ($4::text[]) AND (holder IS NULL OR
+          expire_time NOT BETWEEN clock_timestamp() AND clock_timestamp() + interval '1 minute')
       ORDER BY topic, part LIMIT $5 FOR UPDATE SKIP LOCKED) AS free
 WHERE lease."group" = $1 AND lease.topic = free.topic AND lease.part = free.part
 RETURNING lease.topic, lease.part, coalesce(lease."offset", 0) AS next, lease.since, lease.term
