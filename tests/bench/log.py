@@ -37,7 +37,7 @@ APPENDED = 1500
 """Transactions of a round."""
 BACKLOG = 30_000
 READ_AT_ONCE = 500
-RATE, SECONDS = 500, 8
+RATE, SECONDS, WARM_S = 500, 8, 1.0
 TOPIC = "agent.messages"
 ADA = Caller("acme", "ada", frozenset({"member"}), frozenset())
 
@@ -195,8 +195,9 @@ async def handle(bench: Bench, reader: Reader, runs: Sequence[Sequence[Entry]]) 
 
 
 async def delays_ms(bench: Bench, seconds: float) -> list[float]:
-    """From before a transaction, in another process, to the hands of a consumer's handler; at a steady rate."""
-    telling = Telling(bench.room_url, bench.keys_url, ADA, RATE, round(RATE * seconds))
+    """From before a transaction, in another process, to the hands of a consumer's handler; at a steady rate, and once
+    connections and plans are made."""
+    telling = Telling(bench.room_url, bench.keys_url, ADA, RATE, round(RATE * (WARM_S + seconds)))
     seen = dict[str, float]()
 
     async def handle(_tx: Transaction, entries: Sequence[Entry]) -> None:
@@ -209,4 +210,5 @@ async def delays_ms(bench: Bench, seconds: float) -> list[float]:
         async with asyncio.timeout(LATE_S):
             while not began.keys() <= seen.keys():
                 await asyncio.sleep(0.05)
-    return [(seen[id] - at) * 1e3 for id, at in began.items()]
+    start = min(began.values()) + WARM_S
+    return [(seen[id] - at) * 1e3 for id, at in began.items() if at >= start]

@@ -19,6 +19,8 @@ from soma.events.v1alpha1.message_pb2 import MessageEvent
 
 KEYS = 64
 CONVERSATION = "conversations/0190f3a4-0000-7000-8000-000000000000"
+LAST_S = 0.2
+"""A room lives on after it told something: its bell has still to ring."""
 LATE_S = 30.0
 """So long after its time it may take."""
 forking = multiprocessing.get_context("forkserver")
@@ -70,6 +72,7 @@ async def tell(telling: Telling) -> Mapping[str, float]:
                 )  # fmt: skip
                 began[event.id] = time.monotonic()
                 group.create_task(one(db, telling.caller, event))
+        await asyncio.sleep(LAST_S)
     return began
 
 
