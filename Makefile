@@ -25,8 +25,8 @@ down:
 PYTEST := $(BIN)/python -m pytest -rs
 test: .venv/.dev check browser
 	@$(PYTEST) tests/unit tests/contract
-	@set -m; $(PYTEST) tests/system tests/browser >.venv/lane.log 2>&1 & lane=$$!; trap 'kill -- -$$lane' INT TERM; \
-	$(PYTEST) tests/doors tests/rpc tests/fuzz tests/sdk tests/chaos; one=$$?; wait $$lane; other=$$?; cat .venv/lane.log; \
+	@set -m; $(PYTEST) tests/system tests/browser tests/sdk >.venv/lane.log 2>&1 & lane=$$!; trap 'kill -- -$$lane' INT TERM; \
+	$(PYTEST) tests/doors tests/rpc tests/fuzz tests/chaos; one=$$?; wait $$lane; other=$$?; cat .venv/lane.log; \
 	exit $$((one || other))
 
 bench: .venv/.dev

@@ -15,7 +15,7 @@ from services.common.clock import new_id
 from tests.bench.chats import WORDS_SHORT, Asked, asking
 from tests.bench.fake import running_fake
 from tests.bench.figure import Figure
-from tests.bench.log import ADA, STATE, Bench, asked_event, open_bench
+from tests.bench.log import ADA, STATE, Bench, asked_event, bench_tell, open_bench
 from tests.system.mesh import Mesh, running_mesh
 
 TRANSACTIONS, CHATS, WARM_UP = 800, 200, 20
@@ -37,7 +37,7 @@ def measure(scale: float) -> list[Figure]:
 async def transactions_ms(times: int) -> tuple[float, float]:
     """The medians, without and with the audit event."""
     async with open_bench() as bench:
-        deeds = [alone(bench), audited(bench)]
+        deeds = [alone(bench), bench_tell(bench)]
         took: list[list[float]] = [[], []]
         for _ in range(WARM_UP + times):
             for deed, each in zip(deeds, took, strict=True):
@@ -52,16 +52,6 @@ def alone(bench: Bench) -> Callable[[], Awaitable[None]]:
     async def tell() -> None:
         async with bench.room.upkeep(ADA) as tx:
             await tx.execute(STATE, new_id())
-            await asked_event(tx)
-
-    return tell
-
-
-def audited(bench: Bench) -> Callable[[], Awaitable[None]]:
-    async def tell() -> None:
-        async with bench.room.tenant(ADA, action="turn.asked") as tx:
-            await tx.execute(STATE, new_id())
-            tx.about("conversations/x")
             await asked_event(tx)
 
     return tell

@@ -248,3 +248,8 @@ async def until(holds: Callable[[], Awaitable[bool]], within_s: float = WITHIN_S
     async with asyncio.timeout(within_s):
         while not await holds():
             await asyncio.sleep(0.03)
+
+
+async def until_dead(process: ForkServerProcess) -> None:
+    await until(lambda: given(process.exitcode is not None))
+    assert process.exitcode == -signal.SIGKILL, f"it ended with {process.exitcode}"

@@ -27,8 +27,7 @@ from services.workers.archive.spool import Bounds
 from services.workers.bench import Bench
 from services.workers.sealer import sealer
 from tests.archiving import Lag, archived, everything
-from tests.chaos.scene import Scene, Server, open_scene, running_server, until
-from tests.chaos.test_log import until_dead
+from tests.chaos.scene import Scene, Server, open_scene, running_server, until, until_dead
 from tests.consuming import TOPIC
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

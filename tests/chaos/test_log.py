@@ -12,14 +12,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.chaos.scene import Scene, Server, given, open_scene, running_server, until
+from tests.chaos.scene import Scene, Server, given, open_scene, running_server, until, until_dead
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-async def until_dead(process: ForkServerProcess) -> None:
-    await until(lambda: given(process.exitcode is not None))
-    assert process.exitcode == -signal.SIGKILL, f"it ended with {process.exitcode}"
 
 
 def is_stopped(process: ForkServerProcess) -> bool:
