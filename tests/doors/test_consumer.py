@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from services.common.caller import Caller
 from services.common.consumer import letters, marks
-from services.common.consumer.consumer import Away, Patience
+from services.common.consumer.consumer import Away, Hopeless, Patience
 from services.common.consumer.replay import Wish, replay
 from services.common.db import Transaction
 from services.common.errors import Unavailable
@@ -137,6 +137,17 @@ async def test_an_event_is_tried_later_and_later_then_dead_with_the_reason_and_i
     assert dead["reason"] == "ValueError: no way to do  this"
     pauses = [after - before for before, after in zip(tries[-4:], tries[-3:], strict=False)]
     assert all(pause >= least for pause, least in zip(pauses, (0.2, 0.4, 0.8), strict=True))
+
+
+async def test_what_no_attempt_can_handle_is_dead_after_one_and_its_key_goes_on(world: World) -> None:
+    await world.tell(*deeds(ADA, "bad", 2))
+    patience = Patience(attempts=4, first_s=60, longest_s=60, look_s=0.05)
+    handler = Seeing(world.group, before=failing_on("bad", fault=Hopeless("no trail can hold it")))
+    async with world.running(world.consumer(handler, patience=patience)):
+        await world.until_seen("2")
+    [dead] = await world.letters()
+    assert (dead["state"], dead["attempt"]) == ("dead", 1)
+    assert dead["reason"] == "Hopeless: no trail can hold it"
 
 
 async def test_a_handler_that_stands_still_is_cut_off_and_others_go_on(world: World) -> None:

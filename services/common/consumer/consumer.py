@@ -8,7 +8,7 @@ writes by `tx` is there once, however often an event is delivered; what it does 
 is cut off at the deadline. When it fails, all is rolled back and the batch cut into smaller ones, until the event that
 fails is alone: that becomes a letter (letters.py), later ones of its key wait behind it, and all others go on. A letter
 is tried again, later and later, and after its last attempt it is dead, with the reason, and its key goes on. An event
-that this release cannot read is dead at once.
+that this release cannot read, or whose handler calls it Hopeless, is dead at once.
 
 While Postgres or the broker is away everything waits: an event has failed only if Postgres could write that down. A
 handler that finds the disk full, or raises Away for something else, is no event's fault: its partition waits.
@@ -39,6 +39,10 @@ from services.common.telemetry import Sight, log
 
 class Away(Exception):  # noqa: N818 - what has happened
     """What the handler needs elsewhere is away. That is no fault of any event: none is put off."""
+
+
+class Hopeless(ValueError):  # noqa: N818 - what an event is
+    """No attempt will ever handle the event: it is dead at once."""
 
 
 Handle: TypeAlias = Callable[[Transaction, Sequence[Entry]], Awaitable[None]]
@@ -225,7 +229,7 @@ class Consumer:
         tally: Tally = Counter()
         async with asyncio.timeout(self.deadline_s), self._transaction() as tx:
             for entry in await self._sift(tx, run, tally):
-                delay_s = self.patience.after(1)
+                delay_s = self._delay_s(1, fault)
                 await letters.put_off(tx, self.group, entry, delay_s, reason_of(fault))
                 tally = Counter(dead=1) if delay_s is None else Counter(waiting=1)
             await reader.hold(tx, run)
@@ -261,10 +265,14 @@ class Consumer:
                 await letters.put_back(tx, self.group, letter)
             raise
         if why or fault:
-            delay_s = None if why else self.patience.after(letter.attempt)
+            delay_s = None if why else self._delay_s(letter.attempt, fault)
             async with self._transaction() as tx:
                 await letters.failed(tx, self.group, letter, delay_s, why or reason_of(fault))
             self._count(Counter(dead=1) if delay_s is None else Counter(failed=1))
+
+    def _delay_s(self, attempt: int, fault: Exception | None) -> float | None:
+        """To the next attempt after this one. None: there is none."""
+        return None if isinstance(fault, Hopeless) else self.patience.after(attempt)
 
     async def _measure(self) -> None:
         """What the metrics say; and whatever letter waits for nothing is made due."""

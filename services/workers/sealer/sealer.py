@@ -10,7 +10,7 @@ from services.common import audit
 from services.common.call import current
 from services.common.caller import Caller
 from services.common.clock import Clock
-from services.common.consumer.consumer import Away, Consumer
+from services.common.consumer.consumer import Away, Consumer, Hopeless
 from services.common.db import Database, Transaction
 from services.common.errors import Denied
 from services.common.log.log import Entry
@@ -120,12 +120,15 @@ def show(sight: Sight, sealed: Sealed) -> None:
 
 
 def checked(entry: Entry) -> Told:
-    """The event as it will be sealed for good: such that every later reader can read it. Raises ValueError."""
+    """The event as it will be sealed for good: such that every later reader can read it. Raises Hopeless."""
     if len(entry.payload) > LONGEST_EVENT:
-        raise ValueError(f"An audit event has {LONGEST_EVENT} bytes at most; this one has {len(entry.payload)}.")
-    told = trees.read(entry.payload)
+        raise Hopeless(f"An audit event has {LONGEST_EVENT} bytes at most; this one has {len(entry.payload)}.")
+    try:
+        told = trees.read(entry.payload)
+    except ValueError as fault:
+        raise Hopeless(str(fault)) from fault
     if (told.event.tenant, told.event.id) != (entry.tenant, entry.id):
-        raise ValueError(f"Entry {entry.id} of {entry.tenant} carries event {told.event.id} of {told.event.tenant}.")
+        raise Hopeless(f"Entry {entry.id} of {entry.tenant} carries event {told.event.id} of {told.event.tenant}.")
     if not is_canonical(entry.payload):
-        raise ValueError(f"Event {entry.id} is not canonical JSON (RFC 8785), and only such bytes can be sealed.")
+        raise Hopeless(f"Event {entry.id} is not canonical JSON (RFC 8785), and only such bytes can be sealed.")
     return told
