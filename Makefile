@@ -21,11 +21,12 @@ up: .venv/.run
 down:
 	@test ! -x $(BIN)/soma || $(BIN)/soma down
 
-# The fast rungs, then two lanes side by side: most of those tests wait more than they work.
+# Two lanes side by side, since most of these tests wait more than they work. When the fast rungs fail, nothing goes on.
 PYTEST := $(BIN)/python -m pytest -rs
 test: .venv/.dev check browser
-	@$(PYTEST) tests/unit tests/contract
-	@set -m; $(PYTEST) tests/system tests/browser tests/sdk >.venv/lane.log 2>&1 & lane=$$!; trap 'kill -- -$$lane' INT TERM; \
+	@set -m; $(PYTEST) tests/system tests/browser tests/sdk >.venv/lane.log 2>&1 & lane=$$!; \
+	end() { kill -INT -- -$$lane; wait $$lane; }; trap end INT TERM; \
+	$(PYTEST) tests/unit tests/contract || { end; exit 1; }; \
 	$(PYTEST) tests/doors tests/rpc tests/fuzz tests/chaos; one=$$?; wait $$lane; other=$$?; cat .venv/lane.log; \
 	exit $$((one || other))
 

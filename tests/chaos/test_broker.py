@@ -15,7 +15,7 @@ from tests.chaos.scene import PEOPLE, Scene, Server, given, open_scene, running_
 from tests.kafka import Broker
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-AWAY_S = float(os.environ.get("SOMA_TEST_AWAY_S", "6"))
+AWAY_S = float(os.environ.get("SOMA_TEST_AWAY_S", "4"))
 DRAINED_WITHIN_S = 30.0 + AWAY_S / 2
 """From the broker's return, with writers at work."""
 PENDING = "SELECT count(*) AS count FROM soma.outbox"
