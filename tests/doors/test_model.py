@@ -143,4 +143,4 @@ async def test_a_taken_port_is_told_in_one_sentence(url: str) -> None:
     )  # fmt: skip
     _, said = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 1
-    assert f"The local model cannot start on {listen}" in said.decode().splitlines()[-1]
+    assert f"\nThe local model cannot start on {listen}: " in f"\n{said.decode()}", "the engine's own words may follow"
