@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,14 @@ def test_a_trail_proves_itself_and_a_changed_byte_is_named(scripted_mesh: Mesh, 
     tampered.write_bytes(b"\n".join(lines))
     finding = verified(scripted_mesh, tampered)["finding"]
     assert (finding["kind"], finding["index"]) == ("altered", int(lines[at].split(b" ")[1]))
+
+
+def test_the_verdict_is_the_exit_code_though_nobody_reads_on(scripted_mesh: Mesh, exported: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = scripted_mesh.command("audit", "verify", str(exported))
+    assert subprocess.run(words, stdout=writing, env=scripted_mesh.surroundings(), timeout=60).returncode == 0
+    os.close(writing)
 
 
 def test_a_forgotten_person_and_a_rotated_key_leave_every_proof_whole(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,8 @@ def reconcile(home: Path, tenant: str, repair: bool, as_json: bool) -> int:
     if as_json:
         sys.stdout.write(json.dumps(facts(report), indent=2) + "\n")
     else:
-        show(report)
+        with suppress(SystemExit):  # rich's, when nobody reads on: what was found stands
+            show(report)
     return 1 if any(not one.repaired for one in report.findings) else 0
 
 
