@@ -21,6 +21,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, S3Store
 
 from services.common.errors import Unavailable
+from services.common.files import settle
 
 DEADLINE_S = 30.0
 RETRIES = 4
@@ -123,10 +124,6 @@ def make_lasting(root: Path, file: Path) -> None:
     """Bring a file and its names to the disk, and take its right to be written."""
     file.chmod(0o400)
     for path in (file, *file.parents):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        settle(path)
         if path == root:
             return

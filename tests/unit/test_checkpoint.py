@@ -12,8 +12,9 @@ import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from services.common.files import keep
 from services.common.trail.checkpoint import Checkpoint, Malformed, Note, origin, tenant_of
-from services.common.trail.signing import FileSigningKeys, KeyGone, VerifierKey, keep, open_signing_keys, signer_of
+from services.common.trail.signing import FileSigningKeys, KeyGone, VerifierKey, open_signing_keys, signer_of
 
 HEAD = Checkpoint(
     origin("acme"), 3, bytes(range(32)), bytes(range(64)), datetime(2031, 2, 3, 4, 5, 6, 789000, tzinfo=UTC)

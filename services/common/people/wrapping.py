@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +13,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from services.common.caller import TENANT
+from services.common.files import keep
 
 KEY_BYTES, NONCE_BYTES = 32, 12
 
@@ -65,32 +65,12 @@ class FileTenantKeys:
 
 
 def make(file: Path) -> None:
-    """32 bytes of chance, whole or not at all, on disk by then. Whoever is first makes the key that counts."""
-    fresh = file.with_name(f".{file.name}.{secrets.token_hex(6)}")
+    """32 bytes of chance. Whoever is first makes the key that counts."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as writing:
-            writing.write(secrets.token_bytes(KEY_BYTES))
-            writing.flush()
-            os.fsync(writing.fileno())
-        try:
-            os.link(fresh, file)
-        except FileExistsError:
-            pass
-        finally:
-            fresh.unlink()
-        settle(file.parent)
+        with suppress(FileExistsError):
+            keep(file, secrets.token_bytes(KEY_BYTES))
     except OSError as fault:
         raise KeyAway(f"{file} cannot be made: {fault.strerror}.") from fault
-
-
-def settle(folder: Path) -> None:
-    """Put the folder's entries on disk."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def read(file: Path) -> bytes:

@@ -4,9 +4,7 @@ how a signed note is checked with a public key alone."""
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import secrets
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,7 +15,8 @@ from typing import Protocol
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from services.common.people.wrapping import KeyAway, settle
+from services.common.files import keep
+from services.common.people.wrapping import KeyAway
 from services.common.trail.checkpoint import KEY_ID_BYTES, Malformed, Note, Signature, decoded, encoded
 
 ED25519 = b"\x01"
@@ -132,23 +131,6 @@ class FileSigningKeys:
 
     def _file(self, key: VerifierKey) -> Path:
         return self.folder / checked(key.name).replace("/", "_") / f"{key.id.hex()}.key"
-
-
-def keep(file: Path, secret: bytes) -> None:
-    """Write a new file, whole or not at all, on disk when this returns. FileExistsError when there is one."""
-    for folder in (file.parent.parent, file.parent):
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fresh = file.with_name(f".{file.name}.{secrets.token_hex(6)}")
-    try:
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as writing:
-            writing.write(secret)
-            writing.flush()
-            os.fsync(writing.fileno())
-        os.link(fresh, file)
-    finally:
-        fresh.unlink(missing_ok=True)
-    for folder in (file.parent, file.parent.parent):
-        settle(folder)
 
 
 def checked(name: str) -> str:

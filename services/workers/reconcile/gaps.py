@@ -11,6 +11,7 @@ from typing import TypeAlias
 from services.common.consumer import marks
 from services.common.db import Database
 from services.common.log.log import Log, Place
+from services.workers.archive.archiver import GROUP as ARCHIVER
 from services.workers.reconcile.findings import UNARCHIVED, Finding
 
 Spans: TypeAlias = Sequence[tuple[int, int]]
@@ -21,7 +22,6 @@ SELECT topic, part, first, last FROM soma.archived
 WHERE log = $1 AND tenant = $2 AND topic = ANY ($3) AND hour >= date_trunc('hour', $4::timestamptz)
 ORDER BY topic, part, first
 """
-ARCHIVER = "archiver"
 MOST = 100
 """So many offsets of a partition are looked at one by one: repeats of what is in the archive are in no object."""
 OTHER_LOG = "SELECT max(hour) + interval '1 hour' AS until FROM soma.archived WHERE log <> $1"

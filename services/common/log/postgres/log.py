@@ -14,7 +14,7 @@ from services.common.clock import new_id
 from services.common.db import Database, Transaction
 from services.common.ears import Ears, open_ears
 from services.common.log.log import Drained, Entry, Place, Reader, Shard, Unpublishable
-from services.common.log.postgres import leases as leases
+from services.common.log.postgres import leases
 from services.common.log.postgres.leases import CHANNEL, Seat
 from services.common.log.postgres.member import COLUMNS, entry, join
 from services.common.log.relaying import NO_TOPIC, TOO_LONG
