@@ -41,6 +41,7 @@ WELL_KNOWN: Mapping[str, Keywords] = {
     "google.protobuf.Value": {},
     "google.protobuf.Struct": {"type": "object"},
     "google.protobuf.Empty": {"type": "object"},
+    "google.api.HttpBody": {"type": "object"},
 }
 
 
@@ -91,6 +92,8 @@ class Shapes:
 
     def _kept(self, name: str, message: Descriptor, side: Side, without: Collection[str] = ()) -> Keywords:
         """A reference; where it was kept with other fields, because of another path, the schema itself."""
+        if message.full_name in WELL_KNOWN:
+            return dict(WELL_KNOWN[message.full_name])
         fields = [f for f in message.fields if f.name not in without]
         if side == "request":
             fields = [f for f in fields if OUTPUT_ONLY not in behaviour(f)]

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsoma/common/v1/access.proto\x12\x0esoma.common.v1\x1a google/protobuf/descriptor.proto\"`\n\x06\x41\x63\x63\x65ss\x12\x11\n\tworkloads\x18\x01 \x03(\t\x12\r\n\x05roles\x18\x02 \x03(\t\x12\r\n\x05\x61udit\x18\x03 \x01(\t\x12\x0e\n\x06public\x18\x04 \x01(\x08\x12\x15\n\rtoken_grace_s\x18\x05 \x01(\r:H\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xa9\x8b\x03 \x01(\x0b\x32\x16.soma.common.v1.Accessb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsoma/common/v1/access.proto\x12\x0esoma.common.v1\x1a google/protobuf/descriptor.proto\"r\n\x06\x41\x63\x63\x65ss\x12\x11\n\tworkloads\x18\x01 \x03(\t\x12\r\n\x05roles\x18\x02 \x03(\t\x12\r\n\x05\x61udit\x18\x03 \x01(\t\x12\x0e\n\x06public\x18\x04 \x01(\x08\x12\x15\n\rtoken_grace_s\x18\x05 \x01(\r\x12\x10\n\x08\x61pi_keys\x18\x06 \x01(\x08:H\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xa9\x8b\x03 \x01(\x0b\x32\x16.soma.common.v1.Accessb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'soma.common.v1.access_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ACCESS']._serialized_start=81
-  _globals['_ACCESS']._serialized_end=177
+  _globals['_ACCESS']._serialized_end=195
 # @@protoc_insertion_point(module_scope)

@@ -33,6 +33,7 @@ class Access(_message.Message):
     AUDIT_FIELD_NUMBER: _builtins.int
     PUBLIC_FIELD_NUMBER: _builtins.int
     TOKEN_GRACE_S_FIELD_NUMBER: _builtins.int
+    API_KEYS_FIELD_NUMBER: _builtins.int
     audit: _builtins.str
     """audit is the action that a write puts into the audit trail, such as "chat.asked". Empty for a read."""
     public: _builtins.bool
@@ -41,6 +42,8 @@ class Access(_message.Message):
     """token_grace_s is how many seconds after its expiry a person's token is still good, for a call that carries on work
     which another room has admitted. 0 where a person calls.
     """
+    api_keys: _builtins.bool
+    """api_keys says that an API key ("sk-soma-…") may stand for a person's token."""
     @_builtins.property
     def workloads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """workloads are the service accounts (the last part of the SPIFFE ID) that may call. Never empty."""
@@ -57,10 +60,11 @@ class Access(_message.Message):
         audit: _builtins.str = ...,
         public: _builtins.bool = ...,
         token_grace_s: _builtins.int = ...,
+        api_keys: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "public", b"public", "roles", b"roles", "token_grace_s", b"token_grace_s", "workloads", b"workloads"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_keys", b"api_keys", "audit", b"audit", "public", b"public", "roles", b"roles", "token_grace_s", b"token_grace_s", "workloads", b"workloads"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -50,6 +50,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ERROR_REASON_CANVAS_FULL: 400. Example: one pane more than a conversation may have."""
     ERROR_REASON_REVISION_UNKNOWN: _ErrorReason.ValueType  # 13
     """ERROR_REASON_REVISION_UNKNOWN: 400. Example: watching after revision 12 of a canvas that is at 9."""
+    ERROR_REASON_POLICY_INVALID: _ErrorReason.ValueType  # 14
+    """ERROR_REASON_POLICY_INVALID: 400. Example: a policy that allows no model at all, or whose learned part is corrupt."""
     ERROR_REASON_TOKEN_REFUSED: _ErrorReason.ValueType  # 20
     """ERROR_REASON_TOKEN_REFUSED: 401. Example: no token, an expired one, one of another issuer."""
     ERROR_REASON_ROLE_REFUSED: _ErrorReason.ValueType  # 21
@@ -74,16 +76,34 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ERROR_REASON_EVENT_UNKNOWN: 404, also for another tenant's. Example: audit/events/7 in a trail of six."""
     ERROR_REASON_TREE_SIZE_UNKNOWN: _ErrorReason.ValueType  # 37
     """ERROR_REASON_TREE_SIZE_UNKNOWN: 404. Example: a proof to a size at which no head was signed."""
+    ERROR_REASON_DECISION_UNKNOWN: _ErrorReason.ValueType  # 38
+    """ERROR_REASON_DECISION_UNKNOWN: 404, also for another person's. Example: decisions/x."""
+    ERROR_REASON_MODEL_UNKNOWN: _ErrorReason.ValueType  # 39
+    """ERROR_REASON_MODEL_UNKNOWN: 404. Example: a chat completion of a model that no provider here has."""
+    ERROR_REASON_BUDGET_UNKNOWN: _ErrorReason.ValueType  # 80
+    """ERROR_REASON_BUDGET_UNKNOWN: 404, also for another tenant's. Example: budgets/x."""
+    ERROR_REASON_KEY_UNKNOWN: _ErrorReason.ValueType  # 81
+    """ERROR_REASON_KEY_UNKNOWN: 404, also for another tenant's. Example: keys/x."""
+    ERROR_REASON_POLICY_UNKNOWN: _ErrorReason.ValueType  # 82
+    """ERROR_REASON_POLICY_UNKNOWN: 404, also for another tenant's. Example: policies/99 of a tenant that has seven."""
+    ERROR_REASON_PROVIDER_UNKNOWN: _ErrorReason.ValueType  # 83
+    """ERROR_REASON_PROVIDER_UNKNOWN: 404. Example: providers/x."""
     ERROR_REASON_TURN_RUNNING: _ErrorReason.ValueType  # 40
     """ERROR_REASON_TURN_RUNNING: 409, the metadata name the turn. Example: a second question before the first is answered."""
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 41
     """ERROR_REASON_REQUEST_ID_REUSED: 409. Example: the same request_id with another text."""
     ERROR_REASON_ETAG_STALE: _ErrorReason.ValueType  # 42
     """ERROR_REASON_ETAG_STALE: 409, of a pane the metadata name both versions. Example: a title changed by two tabs."""
+    ERROR_REASON_BUDGET_EXISTS: _ErrorReason.ValueType  # 43
+    """ERROR_REASON_BUDGET_EXISTS: 409. Example: a second budget for the same person, window and tier."""
     ERROR_REASON_MODEL_BUSY: _ErrorReason.ValueType  # 50
     """ERROR_REASON_MODEL_BUSY: 429 with RetryInfo. Example: the local model's queue is full."""
     ERROR_REASON_ROOM_BUSY: _ErrorReason.ValueType  # 51
     """ERROR_REASON_ROOM_BUSY: 429 with RetryInfo. Example: more turns, or watches, at once than a room takes."""
+    ERROR_REASON_BUDGET_SPENT: _ErrorReason.ValueType  # 52
+    """ERROR_REASON_BUDGET_SPENT: 429, the metadata name the budget, what is left and when it renews. Example: a call that
+    could cost 2 cents when a cent is left of today's.
+    """
     ERROR_REASON_ROOM_UNAVAILABLE: _ErrorReason.ValueType  # 60
     """ERROR_REASON_ROOM_UNAVAILABLE: 503 with RetryInfo. Example: the router is restarting."""
     ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 61
@@ -136,6 +156,8 @@ ERROR_REASON_CANVAS_FULL: ErrorReason.ValueType  # 12
 """ERROR_REASON_CANVAS_FULL: 400. Example: one pane more than a conversation may have."""
 ERROR_REASON_REVISION_UNKNOWN: ErrorReason.ValueType  # 13
 """ERROR_REASON_REVISION_UNKNOWN: 400. Example: watching after revision 12 of a canvas that is at 9."""
+ERROR_REASON_POLICY_INVALID: ErrorReason.ValueType  # 14
+"""ERROR_REASON_POLICY_INVALID: 400. Example: a policy that allows no model at all, or whose learned part is corrupt."""
 ERROR_REASON_TOKEN_REFUSED: ErrorReason.ValueType  # 20
 """ERROR_REASON_TOKEN_REFUSED: 401. Example: no token, an expired one, one of another issuer."""
 ERROR_REASON_ROLE_REFUSED: ErrorReason.ValueType  # 21
@@ -160,16 +182,34 @@ ERROR_REASON_EVENT_UNKNOWN: ErrorReason.ValueType  # 36
 """ERROR_REASON_EVENT_UNKNOWN: 404, also for another tenant's. Example: audit/events/7 in a trail of six."""
 ERROR_REASON_TREE_SIZE_UNKNOWN: ErrorReason.ValueType  # 37
 """ERROR_REASON_TREE_SIZE_UNKNOWN: 404. Example: a proof to a size at which no head was signed."""
+ERROR_REASON_DECISION_UNKNOWN: ErrorReason.ValueType  # 38
+"""ERROR_REASON_DECISION_UNKNOWN: 404, also for another person's. Example: decisions/x."""
+ERROR_REASON_MODEL_UNKNOWN: ErrorReason.ValueType  # 39
+"""ERROR_REASON_MODEL_UNKNOWN: 404. Example: a chat completion of a model that no provider here has."""
+ERROR_REASON_BUDGET_UNKNOWN: ErrorReason.ValueType  # 80
+"""ERROR_REASON_BUDGET_UNKNOWN: 404, also for another tenant's. Example: budgets/x."""
+ERROR_REASON_KEY_UNKNOWN: ErrorReason.ValueType  # 81
+"""ERROR_REASON_KEY_UNKNOWN: 404, also for another tenant's. Example: keys/x."""
+ERROR_REASON_POLICY_UNKNOWN: ErrorReason.ValueType  # 82
+"""ERROR_REASON_POLICY_UNKNOWN: 404, also for another tenant's. Example: policies/99 of a tenant that has seven."""
+ERROR_REASON_PROVIDER_UNKNOWN: ErrorReason.ValueType  # 83
+"""ERROR_REASON_PROVIDER_UNKNOWN: 404. Example: providers/x."""
 ERROR_REASON_TURN_RUNNING: ErrorReason.ValueType  # 40
 """ERROR_REASON_TURN_RUNNING: 409, the metadata name the turn. Example: a second question before the first is answered."""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 41
 """ERROR_REASON_REQUEST_ID_REUSED: 409. Example: the same request_id with another text."""
 ERROR_REASON_ETAG_STALE: ErrorReason.ValueType  # 42
 """ERROR_REASON_ETAG_STALE: 409, of a pane the metadata name both versions. Example: a title changed by two tabs."""
+ERROR_REASON_BUDGET_EXISTS: ErrorReason.ValueType  # 43
+"""ERROR_REASON_BUDGET_EXISTS: 409. Example: a second budget for the same person, window and tier."""
 ERROR_REASON_MODEL_BUSY: ErrorReason.ValueType  # 50
 """ERROR_REASON_MODEL_BUSY: 429 with RetryInfo. Example: the local model's queue is full."""
 ERROR_REASON_ROOM_BUSY: ErrorReason.ValueType  # 51
 """ERROR_REASON_ROOM_BUSY: 429 with RetryInfo. Example: more turns, or watches, at once than a room takes."""
+ERROR_REASON_BUDGET_SPENT: ErrorReason.ValueType  # 52
+"""ERROR_REASON_BUDGET_SPENT: 429, the metadata name the budget, what is left and when it renews. Example: a call that
+could cost 2 cents when a cent is left of today's.
+"""
 ERROR_REASON_ROOM_UNAVAILABLE: ErrorReason.ValueType  # 60
 """ERROR_REASON_ROOM_UNAVAILABLE: 503 with RetryInfo. Example: the router is restarting."""
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 61

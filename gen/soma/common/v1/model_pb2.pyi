@@ -31,6 +31,10 @@ class Candidate(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     COST_MICROUSD_FIELD_NUMBER: _builtins.int
     LATENCY_MS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
+    HELD_MICROUSD_FIELD_NUMBER: _builtins.int
     provider: _builtins.str
     """provider is the name of the provider in the catalogue, such as "openai" or "local"."""
     model: _builtins.str
@@ -40,11 +44,21 @@ class Candidate(_message.Message):
     closed: _builtins.str
     """closed says why the model could not be chosen, in one sentence. Empty for an open one."""
     score: _builtins.float
-    """score is the weight of cost and latency inside the tier: 0 (worst) to 1 (best). Only of open ones."""
+    """score is the expected quality less what cost and wait weigh by the tenant's dial: larger is better. Only of open ones."""
     cost_microusd: _builtins.int
     """cost_microusd is the estimated price of the call in millionths of a dollar."""
     latency_ms: _builtins.int
     """latency_ms is the expected time to the first token: measured lately, or the catalogue's figure."""
+    filter: _builtins.str
+    """filter names what closed it: "tier", "mode", "policy", "hint", "jurisdiction", "capability", "context", "price",
+    "health", "budget", "busy", or "tried" after it failed in this call. Empty for an open one.
+    """
+    quality: _builtins.float
+    """quality is the expected quality of its answer: 0 to 1."""
+    probability: _builtins.float
+    """probability is the chance with which it was chosen. 0 outside the first open tier."""
+    held_microusd: _builtins.int
+    """held_microusd is the most that the call can cost: what budgets hold for it."""
     def __init__(
         self,
         *,
@@ -55,10 +69,14 @@ class Candidate(_message.Message):
         score: _builtins.float = ...,
         cost_microusd: _builtins.int = ...,
         latency_ms: _builtins.int = ...,
+        filter: _builtins.str = ...,
+        quality: _builtins.float = ...,
+        probability: _builtins.float = ...,
+        held_microusd: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed", b"closed", "cost_microusd", b"cost_microusd", "latency_ms", b"latency_ms", "model", b"model", "provider", b"provider", "score", b"score", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed", b"closed", "cost_microusd", b"cost_microusd", "filter", b"filter", "held_microusd", b"held_microusd", "latency_ms", b"latency_ms", "model", b"model", "probability", b"probability", "provider", b"provider", "quality", b"quality", "score", b"score", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -80,6 +98,14 @@ class Decision(_message.Message):
     WINDOW_TOKENS_FIELD_NUMBER: _builtins.int
     WHY_FIELD_NUMBER: _builtins.int
     PRICES_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    PROPENSITY_FIELD_NUMBER: _builtins.int
+    HELD_MICROUSD_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    LINK_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    DRAW_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id is the decision's UUID, under which the router keeps it."""
     provider: _builtins.str
@@ -98,9 +124,29 @@ class Decision(_message.Message):
     """why is one sentence for a person."""
     prices: _builtins.str
     """prices names the price table's version."""
+    policy: _builtins.str
+    """policy is the name of the tenant's policy version that held, such as "policies/7"; "policies/0" is the one built in."""
+    propensity: _builtins.float
+    """propensity is the probability with which the chosen candidate was chosen."""
+    held_microusd: _builtins.int
+    """held_microusd is what budgets hold for the call."""
+    mode: _builtins.str
+    """mode is the mesh's: "DEVELOPER", "TRAINING", "TEST", "PRODUCTION" or "PRODUCTION-ENTERPRISE"."""
+    link: _builtins.str
+    """link is "CONNECTED", "DEGRADED" or "LOCAL_ONLY"."""
+    draw: _builtins.float
+    """draw is the number of [0, 1) that fell on the choice."""
     @_builtins.property
     def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Candidate]:
         """candidates are all models that were looked at, in the order in which they would be tried, closed ones last."""
+
+    @_builtins.property
+    def weights(self) -> Global___ChoiceWeights:
+        """weights are those of the choice."""
+
+    @_builtins.property
+    def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """features are what the question looked like to the learned part: empty where nothing is learned yet."""
 
     def __init__(
         self,
@@ -115,14 +161,56 @@ class Decision(_message.Message):
         window_tokens: _builtins.int = ...,
         why: _builtins.str = ...,
         prices: _builtins.str = ...,
+        policy: _builtins.str = ...,
+        propensity: _builtins.float = ...,
+        held_microusd: _builtins.int = ...,
+        mode: _builtins.str = ...,
+        link: _builtins.str = ...,
+        weights: Global___ChoiceWeights | None = ...,
+        draw: _builtins.float = ...,
+        features: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["weights", b"weights"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "estimated_cost_microusd", b"estimated_cost_microusd", "id", b"id", "model", b"model", "prices", b"prices", "provider", b"provider", "requested_tier", b"requested_tier", "tier", b"tier", "why", b"why", "window_tokens", b"window_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "draw", b"draw", "estimated_cost_microusd", b"estimated_cost_microusd", "features", b"features", "held_microusd", b"held_microusd", "id", b"id", "link", b"link", "mode", b"mode", "model", b"model", "policy", b"policy", "prices", b"prices", "propensity", b"propensity", "provider", b"provider", "requested_tier", b"requested_tier", "tier", b"tier", "weights", b"weights", "why", b"why", "window_tokens", b"window_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Decision: _TypeAlias = Decision  # noqa: Y015
+
+@_typing.final
+class ChoiceWeights(_message.Message):
+    """ChoiceWeights say what a choice weighs, and how much it tries out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PER_USD_FIELD_NUMBER: _builtins.int
+    PER_S_FIELD_NUMBER: _builtins.int
+    SHARPNESS_FIELD_NUMBER: _builtins.int
+    MOST_EXPLORED_FIELD_NUMBER: _builtins.int
+    per_usd: _builtins.float
+    """per_usd is how many points of quality a dollar costs."""
+    per_s: _builtins.float
+    """per_s is how many points of quality a second until the first text costs."""
+    sharpness: _builtins.float
+    """sharpness is how fast worse candidates are no longer tried."""
+    most_explored: _builtins.float
+    """most_explored is the largest share of choices that go to other than the best: 0 to 1."""
+    def __init__(
+        self,
+        *,
+        per_usd: _builtins.float = ...,
+        per_s: _builtins.float = ...,
+        sharpness: _builtins.float = ...,
+        most_explored: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["most_explored", b"most_explored", "per_s", b"per_s", "per_usd", b"per_usd", "sharpness", b"sharpness"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChoiceWeights: _TypeAlias = ChoiceWeights  # noqa: Y015
 
 @_typing.final
 class Usage(_message.Message):
@@ -133,22 +221,34 @@ class Usage(_message.Message):
     INPUT_TOKENS_FIELD_NUMBER: _builtins.int
     OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     ESTIMATED_FIELD_NUMBER: _builtins.int
+    CACHED_INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHE_WRITE_TOKENS_FIELD_NUMBER: _builtins.int
+    REASONING_TOKENS_FIELD_NUMBER: _builtins.int
     input_tokens: _builtins.int
     """input_tokens is the size of the prompt."""
     output_tokens: _builtins.int
     """output_tokens is the size of the answer."""
     estimated: _builtins.bool
     """estimated says that the provider gave no figures and these were counted from the text."""
+    cached_input_tokens: _builtins.int
+    """cached_input_tokens are those of input_tokens that the provider read from its cache."""
+    cache_write_tokens: _builtins.int
+    """cache_write_tokens are those of input_tokens that the provider wrote into its cache."""
+    reasoning_tokens: _builtins.int
+    """reasoning_tokens are those of output_tokens that nobody saw as text."""
     def __init__(
         self,
         *,
         input_tokens: _builtins.int = ...,
         output_tokens: _builtins.int = ...,
         estimated: _builtins.bool = ...,
+        cached_input_tokens: _builtins.int = ...,
+        cache_write_tokens: _builtins.int = ...,
+        reasoning_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["estimated", b"estimated", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_write_tokens", b"cache_write_tokens", "cached_input_tokens", b"cached_input_tokens", "estimated", b"estimated", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens", "reasoning_tokens", b"reasoning_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

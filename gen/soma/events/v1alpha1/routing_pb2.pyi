@@ -41,6 +41,14 @@ class RoutingEvent(_message.Message):
     FIRST_TOKEN_MS_FIELD_NUMBER: _builtins.int
     FINISH_REASON_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    PROPENSITY_FIELD_NUMBER: _builtins.int
+    CONTEXT_HASH_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    PROBABILITIES_FIELD_NUMBER: _builtins.int
+    QUALITIES_FIELD_NUMBER: _builtins.int
+    HELD_MICROUSD_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id is a UUIDv7, the same however often the event is delivered."""
     type: _builtins.str
@@ -79,6 +87,22 @@ class RoutingEvent(_message.Message):
     """finish_reason when settled."""
     reason: _builtins.str
     """reason is why the answer failed."""
+    policy: _builtins.str
+    """policy is the tenant's policy version that held."""
+    propensity: _builtins.str
+    """propensity is the probability with which the chosen model was chosen, as a decimal number."""
+    context_hash: _builtins.str
+    """context_hash is SHA-256 over what the decision looked at, in hex."""
+    features: _builtins.str
+    """features are what the question looked like to the learned part: decimal numbers, a space between two."""
+    candidates: _builtins.str
+    """candidates are the open models of the first open tier, as "provider/model", a space between two."""
+    probabilities: _builtins.str
+    """probabilities are theirs, in the same order: decimal numbers, a space between two."""
+    qualities: _builtins.str
+    """qualities are what was expected of them, in the same order: decimal numbers, a space between two."""
+    held_microusd: _builtins.int
+    """held_microusd is what budgets held for the call."""
     def __init__(
         self,
         *,
@@ -101,21 +125,45 @@ class RoutingEvent(_message.Message):
         first_token_ms: _builtins.int | None = ...,
         finish_reason: _builtins.str | None = ...,
         reason: _builtins.str | None = ...,
+        policy: _builtins.str | None = ...,
+        propensity: _builtins.str | None = ...,
+        context_hash: _builtins.str | None = ...,
+        features: _builtins.str | None = ...,
+        candidates: _builtins.str | None = ...,
+        probabilities: _builtins.str | None = ...,
+        qualities: _builtins.str | None = ...,
+        held_microusd: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_microusd", b"_cost_microusd", "_finish_reason", b"_finish_reason", "_first_token_ms", b"_first_token_ms", "_input_tokens", b"_input_tokens", "_output_tokens", b"_output_tokens", "_reason", b"_reason", "_score", b"_score", "_turn", b"_turn", "cost_microusd", b"cost_microusd", "finish_reason", b"finish_reason", "first_token_ms", b"first_token_ms", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens", "reason", b"reason", "score", b"score", "turn", b"turn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_context_hash", b"_context_hash", "_cost_microusd", b"_cost_microusd", "_features", b"_features", "_finish_reason", b"_finish_reason", "_first_token_ms", b"_first_token_ms", "_held_microusd", b"_held_microusd", "_input_tokens", b"_input_tokens", "_output_tokens", b"_output_tokens", "_policy", b"_policy", "_probabilities", b"_probabilities", "_propensity", b"_propensity", "_qualities", b"_qualities", "_reason", b"_reason", "_score", b"_score", "_turn", b"_turn", "candidates", b"candidates", "context_hash", b"context_hash", "cost_microusd", b"cost_microusd", "features", b"features", "finish_reason", b"finish_reason", "first_token_ms", b"first_token_ms", "held_microusd", b"held_microusd", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens", "policy", b"policy", "probabilities", b"probabilities", "propensity", b"propensity", "qualities", b"qualities", "reason", b"reason", "score", b"score", "turn", b"turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_microusd", b"_cost_microusd", "_finish_reason", b"_finish_reason", "_first_token_ms", b"_first_token_ms", "_input_tokens", b"_input_tokens", "_output_tokens", b"_output_tokens", "_reason", b"_reason", "_score", b"_score", "_turn", b"_turn", "cost_microusd", b"cost_microusd", "decision", b"decision", "finish_reason", b"finish_reason", "first_token_ms", b"first_token_ms", "id", b"id", "input_tokens", b"input_tokens", "model", b"model", "output_tokens", b"output_tokens", "provider", b"provider", "reason", b"reason", "requested_tier", b"requested_tier", "score", b"score", "subject", b"subject", "tenant", b"tenant", "tier", b"tier", "time", b"time", "turn", b"turn", "type", b"type", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_context_hash", b"_context_hash", "_cost_microusd", b"_cost_microusd", "_features", b"_features", "_finish_reason", b"_finish_reason", "_first_token_ms", b"_first_token_ms", "_held_microusd", b"_held_microusd", "_input_tokens", b"_input_tokens", "_output_tokens", b"_output_tokens", "_policy", b"_policy", "_probabilities", b"_probabilities", "_propensity", b"_propensity", "_qualities", b"_qualities", "_reason", b"_reason", "_score", b"_score", "_turn", b"_turn", "candidates", b"candidates", "context_hash", b"context_hash", "cost_microusd", b"cost_microusd", "decision", b"decision", "features", b"features", "finish_reason", b"finish_reason", "first_token_ms", b"first_token_ms", "held_microusd", b"held_microusd", "id", b"id", "input_tokens", b"input_tokens", "model", b"model", "output_tokens", b"output_tokens", "policy", b"policy", "probabilities", b"probabilities", "propensity", b"propensity", "provider", b"provider", "qualities", b"qualities", "reason", b"reason", "requested_tier", b"requested_tier", "score", b"score", "subject", b"subject", "tenant", b"tenant", "tier", b"tier", "time", b"time", "turn", b"turn", "type", b"type", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__candidates: _TypeAlias = _typing.Literal["candidates"]  # noqa: Y015
+    _WhichOneofArgType__candidates: _TypeAlias = _typing.Literal["_candidates", b"_candidates"]  # noqa: Y015
+    _WhichOneofReturnType__context_hash: _TypeAlias = _typing.Literal["context_hash"]  # noqa: Y015
+    _WhichOneofArgType__context_hash: _TypeAlias = _typing.Literal["_context_hash", b"_context_hash"]  # noqa: Y015
     _WhichOneofReturnType__cost_microusd: _TypeAlias = _typing.Literal["cost_microusd"]  # noqa: Y015
     _WhichOneofArgType__cost_microusd: _TypeAlias = _typing.Literal["_cost_microusd", b"_cost_microusd"]  # noqa: Y015
+    _WhichOneofReturnType__features: _TypeAlias = _typing.Literal["features"]  # noqa: Y015
+    _WhichOneofArgType__features: _TypeAlias = _typing.Literal["_features", b"_features"]  # noqa: Y015
     _WhichOneofReturnType__finish_reason: _TypeAlias = _typing.Literal["finish_reason"]  # noqa: Y015
     _WhichOneofArgType__finish_reason: _TypeAlias = _typing.Literal["_finish_reason", b"_finish_reason"]  # noqa: Y015
     _WhichOneofReturnType__first_token_ms: _TypeAlias = _typing.Literal["first_token_ms"]  # noqa: Y015
     _WhichOneofArgType__first_token_ms: _TypeAlias = _typing.Literal["_first_token_ms", b"_first_token_ms"]  # noqa: Y015
+    _WhichOneofReturnType__held_microusd: _TypeAlias = _typing.Literal["held_microusd"]  # noqa: Y015
+    _WhichOneofArgType__held_microusd: _TypeAlias = _typing.Literal["_held_microusd", b"_held_microusd"]  # noqa: Y015
     _WhichOneofReturnType__input_tokens: _TypeAlias = _typing.Literal["input_tokens"]  # noqa: Y015
     _WhichOneofArgType__input_tokens: _TypeAlias = _typing.Literal["_input_tokens", b"_input_tokens"]  # noqa: Y015
     _WhichOneofReturnType__output_tokens: _TypeAlias = _typing.Literal["output_tokens"]  # noqa: Y015
     _WhichOneofArgType__output_tokens: _TypeAlias = _typing.Literal["_output_tokens", b"_output_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__policy: _TypeAlias = _typing.Literal["policy"]  # noqa: Y015
+    _WhichOneofArgType__policy: _TypeAlias = _typing.Literal["_policy", b"_policy"]  # noqa: Y015
+    _WhichOneofReturnType__probabilities: _TypeAlias = _typing.Literal["probabilities"]  # noqa: Y015
+    _WhichOneofArgType__probabilities: _TypeAlias = _typing.Literal["_probabilities", b"_probabilities"]  # noqa: Y015
+    _WhichOneofReturnType__propensity: _TypeAlias = _typing.Literal["propensity"]  # noqa: Y015
+    _WhichOneofArgType__propensity: _TypeAlias = _typing.Literal["_propensity", b"_propensity"]  # noqa: Y015
+    _WhichOneofReturnType__qualities: _TypeAlias = _typing.Literal["qualities"]  # noqa: Y015
+    _WhichOneofArgType__qualities: _TypeAlias = _typing.Literal["_qualities", b"_qualities"]  # noqa: Y015
     _WhichOneofReturnType__reason: _TypeAlias = _typing.Literal["reason"]  # noqa: Y015
     _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
     _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
@@ -123,15 +171,31 @@ class RoutingEvent(_message.Message):
     _WhichOneofReturnType__turn: _TypeAlias = _typing.Literal["turn"]  # noqa: Y015
     _WhichOneofArgType__turn: _TypeAlias = _typing.Literal["_turn", b"_turn"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__candidates) -> _WhichOneofReturnType__candidates | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__context_hash) -> _WhichOneofReturnType__context_hash | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_microusd) -> _WhichOneofReturnType__cost_microusd | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__features) -> _WhichOneofReturnType__features | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__finish_reason) -> _WhichOneofReturnType__finish_reason | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__first_token_ms) -> _WhichOneofReturnType__first_token_ms | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__held_microusd) -> _WhichOneofReturnType__held_microusd | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__input_tokens) -> _WhichOneofReturnType__input_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__output_tokens) -> _WhichOneofReturnType__output_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__policy) -> _WhichOneofReturnType__policy | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__probabilities) -> _WhichOneofReturnType__probabilities | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__propensity) -> _WhichOneofReturnType__propensity | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__qualities) -> _WhichOneofReturnType__qualities | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reason) -> _WhichOneofReturnType__reason | None: ...
     @_typing.overload

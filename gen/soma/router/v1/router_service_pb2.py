@@ -29,7 +29,7 @@ from soma.common.v1 import model_pb2 as soma_dot_common_dot_v1_dot_model__pb2
 from soma.router.v1 import routing_pb2 as soma_dot_router_dot_v1_dot_routing__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#soma/router/v1/router_service.proto\x12\x0esoma.router.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bsoma/common/v1/access.proto\x1a\x1asoma/common/v1/model.proto\x1a\x1csoma/router/v1/routing.proto\"\xa5\x01\n\x0fGenerateRequest\x12\x36\n\x08messages\x18\x01 \x03(\x0b\x32\x17.soma.router.v1.MessageB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80 \x12-\n\x04tier\x18\x02 \x01(\tB\x1f\xbaH\x1cr\x1aR\x00R\x07premiumR\x08standardR\x03slm\x12\x0c\n\x04turn\x18\x03 \x01(\t\x12\x1d\n\nmax_tokens\x18\x04 \x01(\rB\t\xbaH\x06*\x04\x18\x80\x80\x02\"\x88\x02\n\rDecideRequest\x12\xc7\x01\n\x04text\x18\x01 \x01(\tB\xb8\x01\xbaH\xb4\x01\xba\x01>\n\nTEXT_EMPTY\x12$The text is empty. Write a question.\x1a\nthis != \'\'\xba\x01p\n\rTEXT_TOO_LONG\x12\x41The text is longer than 128 KiB. Shorten it, or send it in parts.\x1a\x1c\x62ytes(this).size() <= 131072\x12-\n\x04tier\x18\x02 \x01(\tB\x1f\xbaH\x1cr\x1aR\x00R\x07premiumR\x08standardR\x03slm2\x87\x02\n\rRouterService\x12|\n\x08Generate\x12\x1f.soma.router.v1.GenerateRequest\x1a\x1d.soma.router.v1.GenerateEvent\".\xca\xda\x18*\n\x05\x61gent\x12\x06member\x12\x05\x61\x64min\x1a\x0frouting.decided(\xd8\x04\x30\x01\x12x\n\x06\x44\x65\x63ide\x12\x1d.soma.router.v1.DecideRequest\x1a\x18.soma.common.v1.Decision\"5\xca\xda\x18\x1c\n\x04\x65\x64ge\n\x05\x61gent\x12\x06member\x12\x05\x61\x64min\x82\xd3\xe4\x93\x02\x0f\"\n/v1/decide:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#soma/router/v1/router_service.proto\x12\x0esoma.router.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bsoma/common/v1/access.proto\x1a\x1asoma/common/v1/model.proto\x1a\x1csoma/router/v1/routing.proto\"\x91\x03\n\x0fGenerateRequest\x12\x36\n\x08messages\x18\x01 \x03(\x0b\x32\x17.soma.router.v1.MessageB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80 \x12\x33\n\x04tier\x18\x02 \x01(\tB%\xbaH\"r R\x00R\x04\x61utoR\x07premiumR\x08standardR\x03slm\x12\x0c\n\x04turn\x18\x03 \x01(\t\x12\x1d\n\nmax_tokens\x18\x04 \x01(\rB\t\xbaH\x06*\x04\x18\x80\x80\x08\x12$\n\x05hints\x18\x05 \x01(\x0b\x32\x15.soma.router.v1.Hints\x12$\n\x05tools\x18\x06 \x01(\x0b\x32\x15.soma.router.v1.Tools\x12\x37\n\x0fresponse_format\x18\x07 \x01(\x0b\x32\x1e.soma.router.v1.ResponseFormat\x12*\n\x08sampling\x18\x08 \x01(\x0b\x32\x18.soma.router.v1.Sampling\x12\x16\n\x04task\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1b\n\ntask_class\x18\n \x01(\tB\x07\xbaH\x04r\x02\x18@\"\xba\x03\n\rDecideRequest\x12\xc7\x01\n\x04text\x18\x01 \x01(\tB\xb8\x01\xbaH\xb4\x01\xba\x01>\n\nTEXT_EMPTY\x12$The text is empty. Write a question.\x1a\nthis != \'\'\xba\x01p\n\rTEXT_TOO_LONG\x12\x41The text is longer than 128 KiB. Shorten it, or send it in parts.\x1a\x1c\x62ytes(this).size() <= 131072\x12\x33\n\x04tier\x18\x02 \x01(\tB%\xbaH\"r R\x00R\x04\x61utoR\x07premiumR\x08standardR\x03slm\x12$\n\x05hints\x18\x03 \x01(\x0b\x32\x15.soma.router.v1.Hints\x12\x1d\n\nmax_tokens\x18\x04 \x01(\rB\t\xbaH\x06*\x04\x18\x80\x80\x08\x12\x30\n\x05needs\x18\x05 \x03(\tB!\xbaH\x1e\x92\x01\x1b\x10\x03\"\x17r\x15R\x05toolsR\x04jsonR\x06vision\x12\x1b\n\ntask_class\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x16\n\x04task\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"0\n\x15ReplayDecisionRequest\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\"~\n\x16ReplayDecisionResponse\x12*\n\x08recorded\x18\x01 \x01(\x0b\x32\x18.soma.common.v1.Decision\x12*\n\x08replayed\x18\x02 \x01(\x0b\x32\x18.soma.common.v1.Decision\x12\x0c\n\x04same\x18\x03 \x01(\x08\x32\xa9\x03\n\rRouterService\x12|\n\x08Generate\x12\x1f.soma.router.v1.GenerateRequest\x1a\x1d.soma.router.v1.GenerateEvent\".\xca\xda\x18*\n\x05\x61gent\x12\x06member\x12\x05\x61\x64min\x1a\x0frouting.decided(\xd8\x04\x30\x01\x12x\n\x06\x44\x65\x63ide\x12\x1d.soma.router.v1.DecideRequest\x1a\x18.soma.common.v1.Decision\"5\xca\xda\x18\x1c\n\x04\x65\x64ge\n\x05\x61gent\x12\x06member\x12\x05\x61\x64min\x82\xd3\xe4\x93\x02\x0f\"\n/v1/decide:\x01*\x12\x9f\x01\n\x0eReplayDecision\x12%.soma.router.v1.ReplayDecisionRequest\x1a&.soma.router.v1.ReplayDecisionResponse\">\xca\xda\x18\x15\n\x04\x65\x64ge\x12\x06member\x12\x05\x61\x64min\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{name=decisions/*}:replayb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,21 +39,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GENERATEREQUEST'].fields_by_name['messages']._loaded_options = None
   _globals['_GENERATEREQUEST'].fields_by_name['messages']._serialized_options = b'\272H\010\222\001\005\010\001\020\200 '
   _globals['_GENERATEREQUEST'].fields_by_name['tier']._loaded_options = None
-  _globals['_GENERATEREQUEST'].fields_by_name['tier']._serialized_options = b'\272H\034r\032R\000R\007premiumR\010standardR\003slm'
+  _globals['_GENERATEREQUEST'].fields_by_name['tier']._serialized_options = b'\272H\"r R\000R\004autoR\007premiumR\010standardR\003slm'
   _globals['_GENERATEREQUEST'].fields_by_name['max_tokens']._loaded_options = None
-  _globals['_GENERATEREQUEST'].fields_by_name['max_tokens']._serialized_options = b'\272H\006*\004\030\200\200\002'
+  _globals['_GENERATEREQUEST'].fields_by_name['max_tokens']._serialized_options = b'\272H\006*\004\030\200\200\010'
+  _globals['_GENERATEREQUEST'].fields_by_name['task']._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['task']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_GENERATEREQUEST'].fields_by_name['task_class']._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['task_class']._serialized_options = b'\272H\004r\002\030@'
   _globals['_DECIDEREQUEST'].fields_by_name['text']._loaded_options = None
   _globals['_DECIDEREQUEST'].fields_by_name['text']._serialized_options = b'\272H\264\001\272\001>\n\nTEXT_EMPTY\022$The text is empty. Write a question.\032\nthis != \'\'\272\001p\n\rTEXT_TOO_LONG\022AThe text is longer than 128 KiB. Shorten it, or send it in parts.\032\034bytes(this).size() <= 131072'
   _globals['_DECIDEREQUEST'].fields_by_name['tier']._loaded_options = None
-  _globals['_DECIDEREQUEST'].fields_by_name['tier']._serialized_options = b'\272H\034r\032R\000R\007premiumR\010standardR\003slm'
+  _globals['_DECIDEREQUEST'].fields_by_name['tier']._serialized_options = b'\272H\"r R\000R\004autoR\007premiumR\010standardR\003slm'
+  _globals['_DECIDEREQUEST'].fields_by_name['max_tokens']._loaded_options = None
+  _globals['_DECIDEREQUEST'].fields_by_name['max_tokens']._serialized_options = b'\272H\006*\004\030\200\200\010'
+  _globals['_DECIDEREQUEST'].fields_by_name['needs']._loaded_options = None
+  _globals['_DECIDEREQUEST'].fields_by_name['needs']._serialized_options = b'\272H\036\222\001\033\020\003\"\027r\025R\005toolsR\004jsonR\006vision'
+  _globals['_DECIDEREQUEST'].fields_by_name['task_class']._loaded_options = None
+  _globals['_DECIDEREQUEST'].fields_by_name['task_class']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_DECIDEREQUEST'].fields_by_name['task']._loaded_options = None
+  _globals['_DECIDEREQUEST'].fields_by_name['task']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_REPLAYDECISIONREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_REPLAYDECISIONREQUEST'].fields_by_name['name']._serialized_options = b'\272H\006r\004\020\001\030d'
   _globals['_ROUTERSERVICE'].methods_by_name['Generate']._loaded_options = None
   _globals['_ROUTERSERVICE'].methods_by_name['Generate']._serialized_options = b'\312\332\030*\n\005agent\022\006member\022\005admin\032\017routing.decided(\330\004'
   _globals['_ROUTERSERVICE'].methods_by_name['Decide']._loaded_options = None
   _globals['_ROUTERSERVICE'].methods_by_name['Decide']._serialized_options = b'\312\332\030\034\n\004edge\n\005agent\022\006member\022\005admin\202\323\344\223\002\017\"\n/v1/decide:\001*'
+  _globals['_ROUTERSERVICE'].methods_by_name['ReplayDecision']._loaded_options = None
+  _globals['_ROUTERSERVICE'].methods_by_name['ReplayDecision']._serialized_options = b'\312\332\030\025\n\004edge\022\006member\022\005admin\202\323\344\223\002\037\022\035/v1/{name=decisions/*}:replay'
   _globals['_GENERATEREQUEST']._serialized_start=202
-  _globals['_GENERATEREQUEST']._serialized_end=367
-  _globals['_DECIDEREQUEST']._serialized_start=370
-  _globals['_DECIDEREQUEST']._serialized_end=634
-  _globals['_ROUTERSERVICE']._serialized_start=637
-  _globals['_ROUTERSERVICE']._serialized_end=900
+  _globals['_GENERATEREQUEST']._serialized_end=603
+  _globals['_DECIDEREQUEST']._serialized_start=606
+  _globals['_DECIDEREQUEST']._serialized_end=1048
+  _globals['_REPLAYDECISIONREQUEST']._serialized_start=1050
+  _globals['_REPLAYDECISIONREQUEST']._serialized_end=1098
+  _globals['_REPLAYDECISIONRESPONSE']._serialized_start=1100
+  _globals['_REPLAYDECISIONRESPONSE']._serialized_end=1226
+  _globals['_ROUTERSERVICE']._serialized_start=1229
+  _globals['_ROUTERSERVICE']._serialized_end=1654
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from soma.common.v1 import model_pb2 as _model_pb2
 from soma.router.v1 import routing_pb2 as _routing_pb2
 import builtins as _builtins
 import sys
@@ -29,15 +30,41 @@ class GenerateRequest(_message.Message):
     TIER_FIELD_NUMBER: _builtins.int
     TURN_FIELD_NUMBER: _builtins.int
     MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    HINTS_FIELD_NUMBER: _builtins.int
+    TOOLS_FIELD_NUMBER: _builtins.int
+    RESPONSE_FORMAT_FIELD_NUMBER: _builtins.int
+    SAMPLING_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    TASK_CLASS_FIELD_NUMBER: _builtins.int
     tier: _builtins.str
-    """tier is tried first: "premium", "standard" or "slm". Empty is "standard"."""
+    """tier is tried first: "premium", "standard" or "slm". "auto" chooses among all of them. Empty is "standard"."""
     turn: _builtins.str
     """turn is the resource name that the answer belongs to, for the record."""
     max_tokens: _builtins.int
     """max_tokens bounds the answer. 0 is the model's own bound."""
+    task: _builtins.str
+    """task is the name of the work that the call belongs to, for its budget and the record. Empty for none."""
+    task_class: _builtins.str
+    """task_class is what kind of work it is, such as "code" or "summary", where the caller knows. Empty for unknown."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_routing_pb2.Message]:
         """messages are the conversation, oldest first. The router drops the oldest to fit the model's window, never the last."""
+
+    @_builtins.property
+    def hints(self) -> _routing_pb2.Hints:
+        """hints narrow the choice of the model."""
+
+    @_builtins.property
+    def tools(self) -> _routing_pb2.Tools:
+        """tools are what the model may call."""
+
+    @_builtins.property
+    def response_format(self) -> _routing_pb2.ResponseFormat:
+        """response_format is the shape that the answer must have. Absent is text."""
+
+    @_builtins.property
+    def sampling(self) -> _routing_pb2.Sampling:
+        """sampling is how tokens are drawn."""
 
     def __init__(
         self,
@@ -46,10 +73,16 @@ class GenerateRequest(_message.Message):
         tier: _builtins.str = ...,
         turn: _builtins.str = ...,
         max_tokens: _builtins.int = ...,
+        hints: _routing_pb2.Hints | None = ...,
+        tools: _routing_pb2.Tools | None = ...,
+        response_format: _routing_pb2.ResponseFormat | None = ...,
+        sampling: _routing_pb2.Sampling | None = ...,
+        task: _builtins.str = ...,
+        task_class: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hints", b"hints", "response_format", b"response_format", "sampling", b"sampling", "tools", b"tools"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_tokens", b"max_tokens", "messages", b"messages", "tier", b"tier", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hints", b"hints", "max_tokens", b"max_tokens", "messages", b"messages", "response_format", b"response_format", "sampling", b"sampling", "task", b"task", "task_class", b"task_class", "tier", b"tier", "tools", b"tools", "turn", b"turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -63,20 +96,100 @@ class DecideRequest(_message.Message):
 
     TEXT_FIELD_NUMBER: _builtins.int
     TIER_FIELD_NUMBER: _builtins.int
+    HINTS_FIELD_NUMBER: _builtins.int
+    MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    NEEDS_FIELD_NUMBER: _builtins.int
+    TASK_CLASS_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """text is the question, 1 to 131,072 bytes."""
     tier: _builtins.str
-    """tier is tried first: "premium", "standard" or "slm". Empty is "standard"."""
+    """tier is tried first: "premium", "standard" or "slm". "auto" chooses among all of them. Empty is "standard"."""
+    max_tokens: _builtins.int
+    """max_tokens bounds the answer. 0 is the model's own bound."""
+    task_class: _builtins.str
+    """task_class is what kind of work it is, where the caller knows. Empty for unknown."""
+    task: _builtins.str
+    """task is the name of the work whose budget would pay. Empty for none."""
+    @_builtins.property
+    def hints(self) -> _routing_pb2.Hints:
+        """hints narrow the choice of the model."""
+
+    @_builtins.property
+    def needs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """needs are what the model must be able to do: "tools", "json" or "vision"."""
+
     def __init__(
         self,
         *,
         text: _builtins.str = ...,
         tier: _builtins.str = ...,
+        hints: _routing_pb2.Hints | None = ...,
+        max_tokens: _builtins.int = ...,
+        needs: _abc.Iterable[_builtins.str] | None = ...,
+        task_class: _builtins.str = ...,
+        task: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hints", b"hints"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hints", b"hints", "max_tokens", b"max_tokens", "needs", b"needs", "task", b"task", "task_class", b"task_class", "text", b"text", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DecideRequest: _TypeAlias = DecideRequest  # noqa: Y015
+
+@_typing.final
+class ReplayDecisionRequest(_message.Message):
+    """ReplayDecisionRequest names a decision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is "decisions/" and its UUID."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayDecisionRequest: _TypeAlias = ReplayDecisionRequest  # noqa: Y015
+
+@_typing.final
+class ReplayDecisionResponse(_message.Message):
+    """ReplayDecisionResponse holds both decisions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDED_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    SAME_FIELD_NUMBER: _builtins.int
+    same: _builtins.bool
+    """same says that both are equal, byte for byte."""
+    @_builtins.property
+    def recorded(self) -> _model_pb2.Decision:
+        """recorded is what was written down when it was made."""
+
+    @_builtins.property
+    def replayed(self) -> _model_pb2.Decision:
+        """replayed is what the same question, candidates and draw give now."""
+
+    def __init__(
+        self,
+        *,
+        recorded: _model_pb2.Decision | None = ...,
+        replayed: _model_pb2.Decision | None = ...,
+        same: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["recorded", b"recorded", "replayed", b"replayed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recorded", b"recorded", "replayed", b"replayed", "same", b"same"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayDecisionResponse: _TypeAlias = ReplayDecisionResponse  # noqa: Y015

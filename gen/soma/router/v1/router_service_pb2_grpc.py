@@ -47,6 +47,11 @@ class RouterServiceStub:
                 request_serializer=soma_dot_router_dot_v1_dot_router__service__pb2.DecideRequest.SerializeToString,
                 response_deserializer=soma_dot_common_dot_v1_dot_model__pb2.Decision.FromString,
                 _registered_method=True)
+        self.ReplayDecision = channel.unary_unary(
+                '/soma.router.v1.RouterService/ReplayDecision',
+                request_serializer=soma_dot_router_dot_v1_dot_router__service__pb2.ReplayDecisionRequest.SerializeToString,
+                response_deserializer=soma_dot_router_dot_v1_dot_router__service__pb2.ReplayDecisionResponse.FromString,
+                _registered_method=True)
 
 
 class RouterServiceServicer:
@@ -56,7 +61,9 @@ class RouterServiceServicer:
     def Generate(self, request, context):
         """Generate answers with a model: the decision first, then text as it comes, then one outcome, always.
         Another model is tried only before the first text. Refuses with MODEL_UNAVAILABLE when no model is open,
-        CONTEXT_TOO_LONG when the last message fits no window, MODEL_BUSY when every open model's queue is full.
+        CONTEXT_TOO_LONG when the last message fits no window, MODEL_BUSY when every open model's queue is full,
+        BUDGET_SPENT when no open model's price fits the caller's budgets: the metadata say which one, what is left of it,
+        when it renews and which cheaper tier is open.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -64,7 +71,15 @@ class RouterServiceServicer:
 
     def Decide(self, request, context):
         """Decide returns the decision that Generate would make now, and spends nothing.
-        Refuses with MODEL_UNAVAILABLE when no model is open.
+        Refuses with MODEL_UNAVAILABLE when no model is open, BUDGET_SPENT when none fits the caller's budgets.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplayDecision(self, request, context):
+        """ReplayDecision makes a decision again from what was recorded of it, and says whether it is the same bit for bit.
+        People see their own, admins those of their tenant. Refuses with DECISION_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -82,6 +97,11 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     servicer.Decide,
                     request_deserializer=soma_dot_router_dot_v1_dot_router__service__pb2.DecideRequest.FromString,
                     response_serializer=soma_dot_common_dot_v1_dot_model__pb2.Decision.SerializeToString,
+            ),
+            'ReplayDecision': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayDecision,
+                    request_deserializer=soma_dot_router_dot_v1_dot_router__service__pb2.ReplayDecisionRequest.FromString,
+                    response_serializer=soma_dot_router_dot_v1_dot_router__service__pb2.ReplayDecisionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -139,6 +159,33 @@ class RouterService:
             '/soma.router.v1.RouterService/Decide',
             soma_dot_router_dot_v1_dot_router__service__pb2.DecideRequest.SerializeToString,
             soma_dot_common_dot_v1_dot_model__pb2.Decision.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayDecision(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/soma.router.v1.RouterService/ReplayDecision',
+            soma_dot_router_dot_v1_dot_router__service__pb2.ReplayDecisionRequest.SerializeToString,
+            soma_dot_router_dot_v1_dot_router__service__pb2.ReplayDecisionResponse.FromString,
             options,
             channel_credentials,
             insecure,

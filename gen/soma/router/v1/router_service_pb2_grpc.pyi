@@ -21,11 +21,17 @@ class RouterServiceStub:
     Generate: _aio.UnaryStreamMultiCallable[_router_service_pb2.GenerateRequest, _routing_pb2.GenerateEvent]
     """Generate answers with a model: the decision first, then text as it comes, then one outcome, always.
     Another model is tried only before the first text. Refuses with MODEL_UNAVAILABLE when no model is open,
-    CONTEXT_TOO_LONG when the last message fits no window, MODEL_BUSY when every open model's queue is full.
+    CONTEXT_TOO_LONG when the last message fits no window, MODEL_BUSY when every open model's queue is full,
+    BUDGET_SPENT when no open model's price fits the caller's budgets: the metadata say which one, what is left of it,
+    when it renews and which cheaper tier is open.
     """
     Decide: _aio.UnaryUnaryMultiCallable[_router_service_pb2.DecideRequest, _model_pb2.Decision]
     """Decide returns the decision that Generate would make now, and spends nothing.
-    Refuses with MODEL_UNAVAILABLE when no model is open.
+    Refuses with MODEL_UNAVAILABLE when no model is open, BUDGET_SPENT when none fits the caller's budgets.
+    """
+    ReplayDecision: _aio.UnaryUnaryMultiCallable[_router_service_pb2.ReplayDecisionRequest, _router_service_pb2.ReplayDecisionResponse]
+    """ReplayDecision makes a decision again from what was recorded of it, and says whether it is the same bit for bit.
+    People see their own, admins those of their tenant. Refuses with DECISION_UNKNOWN.
     """
 
 class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -39,7 +45,9 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.AsyncIterator[_routing_pb2.GenerateEvent]:
         """Generate answers with a model: the decision first, then text as it comes, then one outcome, always.
         Another model is tried only before the first text. Refuses with MODEL_UNAVAILABLE when no model is open,
-        CONTEXT_TOO_LONG when the last message fits no window, MODEL_BUSY when every open model's queue is full.
+        CONTEXT_TOO_LONG when the last message fits no window, MODEL_BUSY when every open model's queue is full,
+        BUDGET_SPENT when no open model's price fits the caller's budgets: the metadata say which one, what is left of it,
+        when it renews and which cheaper tier is open.
         """
 
     @_abc_1.abstractmethod
@@ -49,7 +57,17 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_router_service_pb2.DecideRequest, _abc.Awaitable[_model_pb2.Decision]],
     ) -> _abc.Awaitable[_model_pb2.Decision]:
         """Decide returns the decision that Generate would make now, and spends nothing.
-        Refuses with MODEL_UNAVAILABLE when no model is open.
+        Refuses with MODEL_UNAVAILABLE when no model is open, BUDGET_SPENT when none fits the caller's budgets.
+        """
+
+    @_abc_1.abstractmethod
+    def ReplayDecision(
+        self,
+        request: _router_service_pb2.ReplayDecisionRequest,
+        context: _aio.ServicerContext[_router_service_pb2.ReplayDecisionRequest, _abc.Awaitable[_router_service_pb2.ReplayDecisionResponse]],
+    ) -> _abc.Awaitable[_router_service_pb2.ReplayDecisionResponse]:
+        """ReplayDecision makes a decision again from what was recorded of it, and says whether it is the same bit for bit.
+        People see their own, admins those of their tenant. Refuses with DECISION_UNKNOWN.
         """
 
 def add_RouterServiceServicer_to_server(servicer: RouterServiceServicer, server: _aio.Server) -> None: ...

@@ -27,7 +27,7 @@ from soma.common.v1 import failure_pb2 as soma_dot_common_dot_v1_dot_failure__pb
 from soma.common.v1 import model_pb2 as soma_dot_common_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csoma/router/v1/routing.proto\x12\x0esoma.router.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1csoma/common/v1/failure.proto\x1a\x1asoma/common/v1/model.proto\"E\n\x07Message\x12,\n\x04role\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19R\x06systemR\x04userR\tassistant\x12\x0c\n\x04text\x18\x02 \x01(\t\"\x9d\x01\n\rGenerateEvent\x12,\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x18.soma.common.v1.DecisionH\x00\x12)\n\x04text\x18\x02 \x01(\x0b\x32\x19.soma.router.v1.TextDeltaH\x00\x12*\n\x07outcome\x18\x03 \x01(\x0b\x32\x17.soma.router.v1.OutcomeH\x00\x42\x07\n\x05\x65vent\"\x1a\n\tTextDelta\x12\r\n\x05\x64\x65lta\x18\x01 \x01(\t\"\x9f\x01\n\x07Outcome\x12$\n\x05usage\x18\x01 \x01(\x0b\x32\x15.soma.common.v1.Usage\x12\x15\n\rcost_microusd\x18\x02 \x01(\x03\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12(\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x17.soma.common.v1.Failure\x12\x16\n\x0e\x66irst_token_ms\x18\x05 \x01(\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csoma/router/v1/routing.proto\x12\x0esoma.router.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1csoma/common/v1/failure.proto\x1a\x1asoma/common/v1/model.proto\"\xd4\x01\n\x07Message\x12\x32\n\x04role\x18\x01 \x01(\tB$\xbaH!r\x1fR\x06systemR\x04userR\tassistantR\x04tool\x12\x0c\n\x04text\x18\x02 \x01(\t\x12.\n\x05parts\x18\x03 \x03(\x0b\x32\x14.soma.router.v1.PartB\t\xbaH\x06\x92\x01\x03\x10\x80\x02\x12\x37\n\ntool_calls\x18\x04 \x03(\x0b\x32\x18.soma.router.v1.ToolCallB\t\xbaH\x06\x92\x01\x03\x10\x80\x01\x12\x1e\n\x0ctool_call_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"F\n\x04Part\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12&\n\x05image\x18\x02 \x01(\x0b\x32\x15.soma.router.v1.ImageH\x00\x42\x06\n\x04part\"G\n\x05Image\x12\x14\n\x03url\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12(\n\x06\x64\x65tail\x18\x02 \x01(\tB\x18\xbaH\x15r\x13R\x00R\x04\x61utoR\x03lowR\x04high\"K\n\x08ToolCall\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x16\n\x04name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x11\n\targuments\x18\x03 \x01(\t\"{\n\x04Tool\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[a-zA-Z0-9_-]{1,64}$\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x12\n\nparameters\x18\x03 \x01(\t\x12\x13\n\x06strict\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\t\n\x07_strict\"\xa4\x01\n\x05Tools\x12.\n\x05tools\x18\x01 \x03(\x0b\x32\x14.soma.router.v1.ToolB\t\xbaH\x06\x92\x01\x03\x10\x80\x01\x12G\n\x06\x63hoice\x18\x02 \x01(\tB7\xbaH4r220^(auto|none|required|tool:[a-zA-Z0-9_-]{1,64})?$\x12\x15\n\x08parallel\x18\x03 \x01(\x08H\x00\x88\x01\x01\x42\x0b\n\t_parallel\"\x9b\x01\n\x0eResponseFormat\x12-\n\x04kind\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1aR\x0bjson_objectR\x0bjson_schema\x12\x15\n\x04name\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x0e\n\x06schema\x18\x03 \x01(\t\x12\x13\n\x06strict\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\tB\t\n\x07_strict\"\xa0\x03\n\x08Sampling\x12\x31\n\x0btemperature\x18\x01 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x00\x00H\x00\x88\x01\x01\x12+\n\x05top_p\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x01\x88\x01\x01\x12\x36\n\x10presence_penalty\x18\x03 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x00\xc0H\x02\x88\x01\x01\x12\x37\n\x11\x66requency_penalty\x18\x04 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x00\xc0H\x03\x88\x01\x01\x12\x11\n\x04seed\x18\x05 \x01(\x03H\x04\x88\x01\x01\x12\x16\n\x04stop\x18\x06 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x04\x12J\n\x10reasoning_effort\x18\x07 \x01(\tB0\xbaH-r+R\x00R\x04noneR\x07minimalR\x03lowR\x06mediumR\x04highR\x05xhighB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x13\n\x11_presence_penaltyB\x14\n\x12_frequency_penaltyB\x07\n\x05_seed\"\x80\x02\n\x05Hints\x12!\n\x06models\x18\x01 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10@\"\x07r\x05\x10\x01\x18\x80\x02\x12\"\n\x11max_cost_microusd\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x16\n\x0emax_latency_ms\x18\x03 \x01(\r\x12,\n\x0bmin_quality\x18\x04 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x32\n\rjurisdictions\x18\x05 \x03(\tB\x1b\xbaH\x18\x92\x01\x15\x10 \"\x11r\x0f\x32\r^[a-z]{2,16}$\x12\x36\n\x0bsensitivity\x18\x06 \x01(\tB!\xbaH\x1er\x1cR\x00R\x06publicR\x08internalR\x06secret\"\xaf\x02\n\rGenerateEvent\x12,\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x18.soma.common.v1.DecisionH\x00\x12)\n\x04text\x18\x02 \x01(\x0b\x32\x19.soma.router.v1.TextDeltaH\x00\x12*\n\x07outcome\x18\x03 \x01(\x0b\x32\x17.soma.router.v1.OutcomeH\x00\x12.\n\treasoning\x18\x04 \x01(\x0b\x32\x19.soma.router.v1.TextDeltaH\x00\x12\x32\n\ttool_call\x18\x05 \x01(\x0b\x32\x1d.soma.router.v1.ToolCallDeltaH\x00\x12,\n\x07refusal\x18\x06 \x01(\x0b\x32\x19.soma.router.v1.TextDeltaH\x00\x42\x07\n\x05\x65vent\"K\n\rToolCallDelta\x12\r\n\x05index\x18\x01 \x01(\r\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x11\n\targuments\x18\x04 \x01(\t\"\x1a\n\tTextDelta\x12\r\n\x05\x64\x65lta\x18\x01 \x01(\t\"\x9f\x01\n\x07Outcome\x12$\n\x05usage\x18\x01 \x01(\x0b\x32\x15.soma.common.v1.Usage\x12\x15\n\rcost_microusd\x18\x02 \x01(\x03\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12(\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x17.soma.common.v1.Failure\x12\x16\n\x0e\x66irst_token_ms\x18\x05 \x01(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,13 +35,77 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'soma.router.v1.routing_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MESSAGE'].fields_by_name['role']._loaded_options = None
-  _globals['_MESSAGE'].fields_by_name['role']._serialized_options = b'\272H\033r\031R\006systemR\004userR\tassistant'
-  _globals['_MESSAGE']._serialized_start=135
-  _globals['_MESSAGE']._serialized_end=204
-  _globals['_GENERATEEVENT']._serialized_start=207
-  _globals['_GENERATEEVENT']._serialized_end=364
-  _globals['_TEXTDELTA']._serialized_start=366
-  _globals['_TEXTDELTA']._serialized_end=392
-  _globals['_OUTCOME']._serialized_start=395
-  _globals['_OUTCOME']._serialized_end=554
+  _globals['_MESSAGE'].fields_by_name['role']._serialized_options = b'\272H!r\037R\006systemR\004userR\tassistantR\004tool'
+  _globals['_MESSAGE'].fields_by_name['parts']._loaded_options = None
+  _globals['_MESSAGE'].fields_by_name['parts']._serialized_options = b'\272H\006\222\001\003\020\200\002'
+  _globals['_MESSAGE'].fields_by_name['tool_calls']._loaded_options = None
+  _globals['_MESSAGE'].fields_by_name['tool_calls']._serialized_options = b'\272H\006\222\001\003\020\200\001'
+  _globals['_MESSAGE'].fields_by_name['tool_call_id']._loaded_options = None
+  _globals['_MESSAGE'].fields_by_name['tool_call_id']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_IMAGE'].fields_by_name['url']._loaded_options = None
+  _globals['_IMAGE'].fields_by_name['url']._serialized_options = b'\272H\004r\002\020\001'
+  _globals['_IMAGE'].fields_by_name['detail']._loaded_options = None
+  _globals['_IMAGE'].fields_by_name['detail']._serialized_options = b'\272H\025r\023R\000R\004autoR\003lowR\004high'
+  _globals['_TOOLCALL'].fields_by_name['id']._loaded_options = None
+  _globals['_TOOLCALL'].fields_by_name['id']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_TOOLCALL'].fields_by_name['name']._loaded_options = None
+  _globals['_TOOLCALL'].fields_by_name['name']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_TOOL'].fields_by_name['name']._loaded_options = None
+  _globals['_TOOL'].fields_by_name['name']._serialized_options = b'\272H\031r\0272\025^[a-zA-Z0-9_-]{1,64}$'
+  _globals['_TOOLS'].fields_by_name['tools']._loaded_options = None
+  _globals['_TOOLS'].fields_by_name['tools']._serialized_options = b'\272H\006\222\001\003\020\200\001'
+  _globals['_TOOLS'].fields_by_name['choice']._loaded_options = None
+  _globals['_TOOLS'].fields_by_name['choice']._serialized_options = b'\272H4r220^(auto|none|required|tool:[a-zA-Z0-9_-]{1,64})?$'
+  _globals['_RESPONSEFORMAT'].fields_by_name['kind']._loaded_options = None
+  _globals['_RESPONSEFORMAT'].fields_by_name['kind']._serialized_options = b'\272H\034r\032R\013json_objectR\013json_schema'
+  _globals['_RESPONSEFORMAT'].fields_by_name['name']._loaded_options = None
+  _globals['_RESPONSEFORMAT'].fields_by_name['name']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_SAMPLING'].fields_by_name['temperature']._loaded_options = None
+  _globals['_SAMPLING'].fields_by_name['temperature']._serialized_options = b'\272H\024\022\022\031\000\000\000\000\000\000\000@)\000\000\000\000\000\000\000\000'
+  _globals['_SAMPLING'].fields_by_name['top_p']._loaded_options = None
+  _globals['_SAMPLING'].fields_by_name['top_p']._serialized_options = b'\272H\024\022\022\031\000\000\000\000\000\000\360?)\000\000\000\000\000\000\000\000'
+  _globals['_SAMPLING'].fields_by_name['presence_penalty']._loaded_options = None
+  _globals['_SAMPLING'].fields_by_name['presence_penalty']._serialized_options = b'\272H\024\022\022\031\000\000\000\000\000\000\000@)\000\000\000\000\000\000\000\300'
+  _globals['_SAMPLING'].fields_by_name['frequency_penalty']._loaded_options = None
+  _globals['_SAMPLING'].fields_by_name['frequency_penalty']._serialized_options = b'\272H\024\022\022\031\000\000\000\000\000\000\000@)\000\000\000\000\000\000\000\300'
+  _globals['_SAMPLING'].fields_by_name['stop']._loaded_options = None
+  _globals['_SAMPLING'].fields_by_name['stop']._serialized_options = b'\272H\005\222\001\002\020\004'
+  _globals['_SAMPLING'].fields_by_name['reasoning_effort']._loaded_options = None
+  _globals['_SAMPLING'].fields_by_name['reasoning_effort']._serialized_options = b'\272H-r+R\000R\004noneR\007minimalR\003lowR\006mediumR\004highR\005xhigh'
+  _globals['_HINTS'].fields_by_name['models']._loaded_options = None
+  _globals['_HINTS'].fields_by_name['models']._serialized_options = b'\272H\016\222\001\013\020@\"\007r\005\020\001\030\200\002'
+  _globals['_HINTS'].fields_by_name['max_cost_microusd']._loaded_options = None
+  _globals['_HINTS'].fields_by_name['max_cost_microusd']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_HINTS'].fields_by_name['min_quality']._loaded_options = None
+  _globals['_HINTS'].fields_by_name['min_quality']._serialized_options = b'\272H\024\022\022\031\000\000\000\000\000\000\360?)\000\000\000\000\000\000\000\000'
+  _globals['_HINTS'].fields_by_name['jurisdictions']._loaded_options = None
+  _globals['_HINTS'].fields_by_name['jurisdictions']._serialized_options = b'\272H\030\222\001\025\020 \"\021r\0172\r^[a-z]{2,16}$'
+  _globals['_HINTS'].fields_by_name['sensitivity']._loaded_options = None
+  _globals['_HINTS'].fields_by_name['sensitivity']._serialized_options = b'\272H\036r\034R\000R\006publicR\010internalR\006secret'
+  _globals['_MESSAGE']._serialized_start=136
+  _globals['_MESSAGE']._serialized_end=348
+  _globals['_PART']._serialized_start=350
+  _globals['_PART']._serialized_end=420
+  _globals['_IMAGE']._serialized_start=422
+  _globals['_IMAGE']._serialized_end=493
+  _globals['_TOOLCALL']._serialized_start=495
+  _globals['_TOOLCALL']._serialized_end=570
+  _globals['_TOOL']._serialized_start=572
+  _globals['_TOOL']._serialized_end=695
+  _globals['_TOOLS']._serialized_start=698
+  _globals['_TOOLS']._serialized_end=862
+  _globals['_RESPONSEFORMAT']._serialized_start=865
+  _globals['_RESPONSEFORMAT']._serialized_end=1020
+  _globals['_SAMPLING']._serialized_start=1023
+  _globals['_SAMPLING']._serialized_end=1439
+  _globals['_HINTS']._serialized_start=1442
+  _globals['_HINTS']._serialized_end=1698
+  _globals['_GENERATEEVENT']._serialized_start=1701
+  _globals['_GENERATEEVENT']._serialized_end=2004
+  _globals['_TOOLCALLDELTA']._serialized_start=2006
+  _globals['_TOOLCALLDELTA']._serialized_end=2081
+  _globals['_TEXTDELTA']._serialized_start=2083
+  _globals['_TEXTDELTA']._serialized_end=2109
+  _globals['_OUTCOME']._serialized_start=2112
+  _globals['_OUTCOME']._serialized_end=2271
 # @@protoc_insertion_point(module_scope)

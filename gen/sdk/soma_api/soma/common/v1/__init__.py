@@ -81,6 +81,11 @@ class ErrorReason(betterproto.Enum):
     ERROR_REASON_REVISION_UNKNOWN: 400. Example: watching after revision 12 of a canvas that is at 9.
     """
 
+    POLICY_INVALID = 14
+    """
+    ERROR_REASON_POLICY_INVALID: 400. Example: a policy that allows no model at all, or whose learned part is corrupt.
+    """
+
     TOKEN_REFUSED = 20
     """
     ERROR_REASON_TOKEN_REFUSED: 401. Example: no token, an expired one, one of another issuer.
@@ -141,6 +146,34 @@ class ErrorReason(betterproto.Enum):
     ERROR_REASON_TREE_SIZE_UNKNOWN: 404. Example: a proof to a size at which no head was signed.
     """
 
+    DECISION_UNKNOWN = 38
+    """
+    ERROR_REASON_DECISION_UNKNOWN: 404, also for another person's. Example: decisions/x.
+    """
+
+    MODEL_UNKNOWN = 39
+    """
+    ERROR_REASON_MODEL_UNKNOWN: 404. Example: a chat completion of a model that no provider here has.
+    """
+
+    BUDGET_UNKNOWN = 80
+    """
+    ERROR_REASON_BUDGET_UNKNOWN: 404, also for another tenant's. Example: budgets/x.
+    """
+
+    KEY_UNKNOWN = 81
+    """
+    ERROR_REASON_KEY_UNKNOWN: 404, also for another tenant's. Example: keys/x.
+    """
+
+    POLICY_UNKNOWN = 82
+    """
+    ERROR_REASON_POLICY_UNKNOWN: 404, also for another tenant's. Example: policies/99 of a tenant that has seven.
+    """
+
+    PROVIDER_UNKNOWN = 83
+    """ERROR_REASON_PROVIDER_UNKNOWN: 404. Example: providers/x."""
+
     TURN_RUNNING = 40
     """
     ERROR_REASON_TURN_RUNNING: 409, the metadata name the turn. Example: a second question before the first is answered.
@@ -156,6 +189,11 @@ class ErrorReason(betterproto.Enum):
     ERROR_REASON_ETAG_STALE: 409, of a pane the metadata name both versions. Example: a title changed by two tabs.
     """
 
+    BUDGET_EXISTS = 43
+    """
+    ERROR_REASON_BUDGET_EXISTS: 409. Example: a second budget for the same person, window and tier.
+    """
+
     MODEL_BUSY = 50
     """
     ERROR_REASON_MODEL_BUSY: 429 with RetryInfo. Example: the local model's queue is full.
@@ -164,6 +202,12 @@ class ErrorReason(betterproto.Enum):
     ROOM_BUSY = 51
     """
     ERROR_REASON_ROOM_BUSY: 429 with RetryInfo. Example: more turns, or watches, at once than a room takes.
+    """
+
+    BUDGET_SPENT = 52
+    """
+    ERROR_REASON_BUDGET_SPENT: 429, the metadata name the budget, what is left and when it renews. Example: a call that
+     could cost 2 cents when a cent is left of today's.
     """
 
     ROOM_UNAVAILABLE = 60
@@ -252,7 +296,7 @@ class Candidate(betterproto.Message):
 
     score: float = betterproto.double_field(5)
     """
-    score is the weight of cost and latency inside the tier: 0 (worst) to 1 (best). Only of open ones.
+    score is the expected quality less what cost and wait weigh by the tenant's dial: larger is better. Only of open ones.
     """
 
     cost_microusd: int = betterproto.int64_field(6)
@@ -263,6 +307,25 @@ class Candidate(betterproto.Message):
     latency_ms: int = betterproto.uint32_field(7)
     """
     latency_ms is the expected time to the first token: measured lately, or the catalogue's figure.
+    """
+
+    filter: str = betterproto.string_field(8)
+    """
+    filter names what closed it: "tier", "mode", "policy", "hint", "jurisdiction", "capability", "context", "price",
+     "health", "budget", "busy", or "tried" after it failed in this call. Empty for an open one.
+    """
+
+    quality: float = betterproto.double_field(9)
+    """quality is the expected quality of its answer: 0 to 1."""
+
+    probability: float = betterproto.double_field(10)
+    """
+    probability is the chance with which it was chosen. 0 outside the first open tier.
+    """
+
+    held_microusd: int = betterproto.int64_field(11)
+    """
+    held_microusd is the most that the call can cost: what budgets hold for it.
     """
 
 
@@ -304,6 +367,59 @@ class Decision(betterproto.Message):
     prices: str = betterproto.string_field(10)
     """prices names the price table's version."""
 
+    policy: str = betterproto.string_field(11)
+    """
+    policy is the name of the tenant's policy version that held, such as "policies/7"; "policies/0" is the one built in.
+    """
+
+    propensity: float = betterproto.double_field(12)
+    """
+    propensity is the probability with which the chosen candidate was chosen.
+    """
+
+    held_microusd: int = betterproto.int64_field(13)
+    """held_microusd is what budgets hold for the call."""
+
+    mode: str = betterproto.string_field(14)
+    """
+    mode is the mesh's: "DEVELOPER", "TRAINING", "TEST", "PRODUCTION" or "PRODUCTION-ENTERPRISE".
+    """
+
+    link: str = betterproto.string_field(15)
+    """link is "CONNECTED", "DEGRADED" or "LOCAL_ONLY"."""
+
+    weights: "ChoiceWeights" = betterproto.message_field(16)
+    """weights are those of the choice."""
+
+    draw: float = betterproto.double_field(17)
+    """draw is the number of [0, 1) that fell on the choice."""
+
+    features: List[float] = betterproto.double_field(18)
+    """
+    features are what the question looked like to the learned part: empty where nothing is learned yet.
+    """
+
+
+@dataclass(eq=False, repr=False)
+class ChoiceWeights(betterproto.Message):
+    """ChoiceWeights say what a choice weighs, and how much it tries out."""
+
+    per_usd: float = betterproto.double_field(1)
+    """per_usd is how many points of quality a dollar costs."""
+
+    per_s: float = betterproto.double_field(2)
+    """
+    per_s is how many points of quality a second until the first text costs.
+    """
+
+    sharpness: float = betterproto.double_field(3)
+    """sharpness is how fast worse candidates are no longer tried."""
+
+    most_explored: float = betterproto.double_field(4)
+    """
+    most_explored is the largest share of choices that go to other than the best: 0 to 1.
+    """
+
 
 @dataclass(eq=False, repr=False)
 class Usage(betterproto.Message):
@@ -319,6 +435,19 @@ class Usage(betterproto.Message):
     """
     estimated says that the provider gave no figures and these were counted from the text.
     """
+
+    cached_input_tokens: int = betterproto.uint32_field(4)
+    """
+    cached_input_tokens are those of input_tokens that the provider read from its cache.
+    """
+
+    cache_write_tokens: int = betterproto.uint32_field(5)
+    """
+    cache_write_tokens are those of input_tokens that the provider wrote into its cache.
+    """
+
+    reasoning_tokens: int = betterproto.uint32_field(6)
+    """reasoning_tokens are those of output_tokens that nobody saw as text."""
 
 
 @dataclass(eq=False, repr=False)
@@ -350,4 +479,9 @@ class Access(betterproto.Message):
     """
     token_grace_s is how many seconds after its expiry a person's token is still good, for a call that carries on work
      which another room has admitted. 0 where a person calls.
+    """
+
+    api_keys: bool = betterproto.bool_field(6)
+    """
+    api_keys says that an API key ("sk-soma-…") may stand for a person's token.
     """
