@@ -23,6 +23,8 @@ class Rule:
     action: str
     public: bool
     token_grace_s: int
+    api_keys: bool = False
+    """An API key may stand for the person's token."""
 
     def check_workload(self, service_account: str) -> None:
         """Raise Denied WORKLOAD_REFUSED unless that room may call."""
@@ -53,4 +55,5 @@ def rule_of(path: str) -> Rule:
         action=option.audit,
         public=option.public,
         token_grace_s=option.token_grace_s,
+        api_keys=option.api_keys,
     )

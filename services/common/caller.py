@@ -10,6 +10,7 @@ from typing import Any
 from services.common.errors import Unauthenticated
 
 TENANT = re.compile(r"[a-z][a-z0-9_]{1,39}")
+LONGEST_TEAM = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,13 @@ class Caller:
     roles: frozenset[str]
     scopes: frozenset[str]
     token: str = ""
-    """The verified JWT, to be passed along to the next room. Empty for a room's own work."""
+    """The verified JWT, to be passed along to the next room. Empty for a room's own work, and where a key came."""
+    team: str = ""
+    """Whose budget their calls fall under besides. Empty for none."""
+    key: str = ""
+    """The name of the API key that came instead of a token, "keys/…"."""
+    models: frozenset[str] = frozenset()
+    """The only models that the key may use. None: all."""
 
     @classmethod
     def system(cls, room: str, tenant: str) -> Caller:
@@ -30,7 +37,7 @@ class Caller:
 
     @classmethod
     def of_claims(cls, claims: Mapping[str, Any], token: str) -> Caller:
-        """The person of a verified token: claims `tenant`, `sub`, `roles` (list), `scope` (words)."""
+        """The person of a verified token: claims `tenant`, `sub`, `roles` (list), `scope` (words), `team`."""
         tenant, subject, roles = claims.get("tenant"), claims.get("sub"), claims.get("roles", [])
         if not isinstance(tenant, str) or not TENANT.fullmatch(tenant):
             raise Unauthenticated("TOKEN_REFUSED", "The token names no tenant. Sign in again.")
@@ -38,7 +45,11 @@ class Caller:
             raise Unauthenticated("TOKEN_REFUSED", "The token names no person. Sign in again.")
         if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
             raise Unauthenticated("TOKEN_REFUSED", "The token's roles are no list of names. Sign in again.")
-        return cls(tenant, subject, frozenset(roles), frozenset(str(claims.get("scope", "")).split()), token)
+        team = claims.get("team", "")
+        if not isinstance(team, str) or len(team) > LONGEST_TEAM:
+            raise Unauthenticated("TOKEN_REFUSED", "The token's team is no name. Sign in again.")
+        scopes = frozenset(str(claims.get("scope", "")).split())
+        return cls(tenant, subject, frozenset(roles), scopes, token, team)
 
 
 WORKERS = Caller.system("workers", "")

@@ -11,16 +11,37 @@ TIERS = ("premium", "standard", "slm")
 MILLION = 1_000_000
 
 
+CAPABILITIES = frozenset({"tools", "json", "vision"})
+QUALITY = {"premium": 0.85, "standard": 0.7, "slm": 0.4}
+"""What is expected of a tier's models before anything was learned."""
+
+
 @dataclass(frozen=True, slots=True)
 class Price:
     """Micro-USD per million tokens."""
 
     price_in: int
     price_out: int
+    price_cached: int | None = None
+    """Of input that the provider read from its cache; None: as all input."""
+    price_cache_write: int | None = None
+    """Of input that the provider wrote into its cache; None: as all input."""
 
-    def cost_microusd(self, input_tokens: int, output_tokens: int) -> int:
-        """What these tokens cost, rounded up: money is never lost to rounding."""
-        return -(-(input_tokens * self.price_in + output_tokens * self.price_out) // MILLION)
+    def cost_microusd(self, input_tokens: int, output_tokens: int, cached: int = 0, cache_write: int = 0) -> int:
+        """What these tokens cost, rounded up: money is never lost to rounding. `cached` and `cache_write` are parts of
+        `input_tokens`."""
+        cached = min(cached, input_tokens)
+        cache_write = min(cache_write, input_tokens - cached)
+        plain = input_tokens - cached - cache_write
+        read = self.price_in if self.price_cached is None else self.price_cached
+        written = self.price_in if self.price_cache_write is None else self.price_cache_write
+        total = plain * self.price_in + cached * read + cache_write * written + output_tokens * self.price_out
+        return -(-total // MILLION)
+
+    def most_microusd(self, input_tokens: int, output_tokens: int) -> int:
+        """The most that as many tokens can cost, whatever the cache does."""
+        dearest = max(self.price_in, self.price_cached or 0, self.price_cache_write or 0)
+        return -(-(input_tokens * dearest + output_tokens * self.price_out) // MILLION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +71,7 @@ class Provider:
 
     name: str
     kind: str
-    """Which adapter speaks to it: "openai" or "scripted"."""
+    """Which adapter speaks to it: "openai", "anthropic", "litellm" or "scripted"."""
     base_url: str = ""
     key: str = field(default="", repr=False)
     limits: Limits = USUAL
@@ -58,6 +79,13 @@ class Provider:
     """It knows `stream_options.include_usage`."""
     max_tokens_field: str = "max_tokens"
     """How it calls the bound of an answer."""
+    jurisdictions: frozenset[str] = frozenset()
+    """Where it reads texts, such as "eu"; "here" is this machine. None: nobody knows, so it is closed to who asks."""
+
+    @property
+    def is_here(self) -> bool:
+        """What it is sent stays on this machine."""
+        return "here" in self.jurisdictions
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +106,16 @@ class Offer:
     """Sampling options that go into each request as they are."""
     closed: str = ""
     """Why it cannot be chosen whatever is asked, in one sentence. Empty when it can."""
+    closed_by: str = ""
+    """The filter that closed it: "mode", "health" or "policy"."""
+    capabilities: frozenset[str] = frozenset()
+    """Of "tools", "json" and "vision"."""
+    quality: float = 0.5
+    """What is expected of its answers before anything was learned: 0 to 1."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.provider.name}/{self.model}"
 
     @property
     def key(self) -> tuple[str, str]:
@@ -90,6 +128,8 @@ class Figures:
 
     latency_ms: int | None = None
     """The time to the first text, measured lately; None when it was not."""
+    quality: float | None = None
+    """What was learned of it for the question at hand; None when nothing was."""
     closed: str = ""
     """Why it is closed for now, in one sentence."""
     busy: bool = False

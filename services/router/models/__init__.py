@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from services.router.offers import Offer
-from soma.router.v1.routing_pb2 import Message
+from soma.common.v1.model_pb2 import Usage
+from soma.router.v1.router_service_pb2 import GenerateRequest
+from soma.router.v1.routing_pb2 import Message, ToolCallDelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,16 +19,36 @@ class Prompt:
     offer: Offer
     messages: Sequence[Message]
     max_tokens: int
+    request: GenerateRequest
+    """Its tools, response_format and sampling go along. Its messages are those before the cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """A piece of what the model thinks before it answers."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusing:
+    """A piece of the model's own refusal to answer."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The answer is whole. Tokens are None when the provider did not count them."""
+    """The answer is whole."""
 
     finish_reason: str
-    """ "stop", "length" or "content_filter"."""
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+    """ "stop", "length", "tool_calls" or "content_filter"."""
+    usage: Usage | None = None
+    """The provider's figures; None when it gave none, or none that can be."""
+
+
+Piece: TypeAlias = str | Reasoning | Refusing | ToolCallDelta
+"""Text that is not empty, or something else that a model says."""
 
 
 class Broken(Exception):  # noqa: N818 - tells what came instead of an answer
@@ -46,6 +68,6 @@ class Broken(Exception):  # noqa: N818 - tells what came instead of an answer
 class Adapter(Protocol):
     """Speaks to the providers of one kind."""
 
-    def stream(self, prompt: Prompt) -> AsyncGenerator[str | End]:
-        """The answer's text in pieces, none of them empty, then its End. Raises Broken, before or after text."""
+    def stream(self, prompt: Prompt) -> AsyncGenerator[Piece | End]:
+        """What the model says in pieces, then its End. Raises Broken, before or after a piece."""
         ...

@@ -1,0 +1,1 @@
+"""How each tenant's requests are routed: versions, and the one that holds."""
