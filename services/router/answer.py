@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from services.router.models import End, Prompt
+from services.router.models import End, Piece, Prompt, Reasoning
 from services.router.offers import Offer
 from services.router.store import Settlement
 from services.router.window import Size, cut, room_for_question, size_of, tokens_of
 from soma.common.v1.failure_pb2 import Failure
 from soma.common.v1.model_pb2 import Decision, Usage
 from soma.router.v1.router_service_pb2 import GenerateRequest
-from soma.router.v1.routing_pb2 import Outcome
+from soma.router.v1.routing_pb2 import GenerateEvent, Outcome, TextDelta, ToolCallDelta
 
 
 @dataclass(slots=True, eq=False)
@@ -27,6 +27,7 @@ class Answer:
     sent_tokens: int = 0
     """What the present model was asked, as estimated; 0 before."""
     said: list[str] = field(default_factory=list)
+    """All that counts as output: text, reasoning, the arguments of tool calls."""
     first_token_ms: int = 0
     end: End | None = None
     failure: Failure | None = None
@@ -40,13 +41,24 @@ class Answer:
         wanted = self.request.max_tokens or self.offer.max_tokens
         room = room_for_question(self.offer.window, wanted)
         messages = cut(self.request.messages, self.size, room)
-        self.sent_tokens = self.size.total if len(messages) == len(self.size.messages) else size_of(messages).total
-        return Prompt(self.offer, messages, max(1, min(wanted, self.offer.window - self.sent_tokens)))
+        whole = len(messages) == len(self.size.messages)
+        self.sent_tokens = self.size.total if whole else size_of(messages).total + self.size.beside
+        bound = max(1, min(wanted, self.offer.window - self.sent_tokens))
+        return Prompt(self.offer, messages, bound, self.request)
 
-    def add(self, text: str, now: float) -> None:
+    def add(self, piece: Piece, now: float) -> GenerateEvent:
+        """The event that tells of the piece."""
         if not self.said:
             self.first_token_ms = max(1, round((now - self.began) * 1000))
-        self.said.append(text)
+        if isinstance(piece, str):
+            self.said.append(piece)
+            return GenerateEvent(text=TextDelta(delta=piece))
+        if isinstance(piece, ToolCallDelta):
+            self.said.append(piece.name + piece.arguments)
+            return GenerateEvent(tool_call=piece)
+        self.said.append(piece.text)
+        delta = TextDelta(delta=piece.text)
+        return GenerateEvent(reasoning=delta) if isinstance(piece, Reasoning) else GenerateEvent(refusal=delta)
 
     def move(self, decision: Decision, offer: Offer) -> None:
         """Another model takes over, before anything was said."""
@@ -54,23 +66,28 @@ class Answer:
 
     def usage(self) -> Usage:
         """The provider's figures, or an estimate of what was sent and said."""
-        end = self.end
-        if end and end.input_tokens is not None and end.output_tokens is not None:
-            return Usage(input_tokens=end.input_tokens, output_tokens=end.output_tokens)
+        if self.end and self.end.usage is not None:
+            return self.end.usage
         if not self.sent_tokens:
             return Usage()
         return Usage(input_tokens=self.sent_tokens, output_tokens=tokens_of("".join(self.said)), estimated=True)
 
     def outcome(self) -> Outcome:
         usage = self.usage()
-        cost = self.offer.price.cost_microusd(usage.input_tokens, usage.output_tokens) if self.offer.price else 0
         return Outcome(
             usage=usage,
-            cost_microusd=cost,
+            cost_microusd=self.cost_microusd(usage),
             finish_reason=self.end.finish_reason if self.end else "",
             failure=self.failure,
             first_token_ms=self.first_token_ms,
         )
+
+    def cost_microusd(self, usage: Usage) -> int:
+        price = self.offer.price
+        if price is None:
+            return 0
+        cached, written = usage.cached_input_tokens, usage.cache_write_tokens
+        return price.cost_microusd(usage.input_tokens, usage.output_tokens, cached, written)
 
     def settlement(self) -> Settlement:
         outcome = self.outcome()

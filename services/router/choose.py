@@ -34,8 +34,8 @@ def weights_of(dial: float, sharpness: float = 0.0, most_explored: float = 0.0) 
 
 
 def score_of(quality: float, cost_microusd: float, latency_ms: float, weights: Weights) -> float:
-    """Rounded to nine digits, so that a replay elsewhere gives the same."""
-    return round(quality - weights.per_usd * cost_microusd / 1e6 - weights.per_s * latency_ms / 1e3, 9)
+    """Three sums and products of IEEE 754: a replay elsewhere gives the same to the last bit."""
+    return quality - weights.per_usd * cost_microusd / 1e6 - weights.per_s * latency_ms / 1e3
 
 
 def probabilities(scores: Sequence[float], weights: Weights) -> list[float]:

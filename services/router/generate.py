@@ -1,4 +1,4 @@
-"""What the router does for a request: decide, write down, let a model speak, settle."""
+"""What the router does for a request: admit it, let a model speak, settle."""
 
 from __future__ import annotations
 
@@ -7,36 +7,28 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from services.common.call import current
-from services.common.caller import Caller
-from services.common.clock import new_id
+from services.common.call import Call, current
 from services.common.errors import Exhausted, Unavailable
 from services.common.telemetry import Sight, log
+from services.router.admit import Admission, Admitted
 from services.router.answer import Answer
-from services.router.catalog import Catalog
-from services.router.decide import Question, decide, next_after
-from services.router.live import Lane, Live, Place
+from services.router.asked import asked_of, asked_to_decide
+from services.router.live import Lane
 from services.router.models import Adapter, Broken, End
-from services.router.settle import Settlements
-from services.router.shelf import Shelf
-from services.router.store import Ledger
-from services.router.window import size_of
 from soma.common.v1.failure_pb2 import Failure
 from soma.common.v1.model_pb2 import Decision
 from soma.router.v1.router_service_pb2 import DecideRequest, GenerateRequest
-from soma.router.v1.routing_pb2 import GenerateEvent, Message, TextDelta
+from soma.router.v1.routing_pb2 import GenerateEvent
 
 END_S = 1.0
 
 
 @dataclass(slots=True, eq=False)
 class Running:
-    """An answer with its place in the model's lane, and the task to be woken when the room stops."""
+    """An answer with what admitted it, and the task to be woken when the room stops."""
 
     answer: Answer
-    place: Place
-    catalog: Catalog
-    """As it was when the decision was made."""
+    admitted: Admitted
     waiting: asyncio.Task[object] | None = None
     is_interrupted: bool = False
 
@@ -45,46 +37,37 @@ class Running:
 class Router:
     """The deeds of the room. Its fields are the doors."""
 
-    ledger: Ledger
-    settlements: Settlements
-    shelf: Shelf
-    live: Live
+    admission: Admission
     adapters: Mapping[str, Adapter]
     sight: Sight
     running: set[Running] = field(default_factory=set)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def decide(self, caller: Caller, request: DecideRequest) -> Decision:
+    async def decide(self, call: Call, request: DecideRequest) -> Decision:
         """What Generate would decide now. Spends nothing, writes nothing."""
-        await self.ledger.check_tenant(caller)
-        return self._decide(Question(request.tier, size_of([Message(role="user", text=request.text)])))
+        return await self.admission.explain(call, asked_to_decide(call.caller, request))
 
-    async def generate(self, caller: Caller, request: GenerateRequest) -> AsyncGenerator[GenerateEvent]:
-        """The decision, the text as it comes, the outcome. Refusals are raised before the first event."""
-        run = self._begin(request)
-        answer = run.answer
-        try:
-            await self.ledger.decided(caller, request.turn, answer.decision)
-        except BaseException:
-            self._leave(run)
-            self.settlements.begin(caller, answer.settlement())  # it may stand there all the same
-            raise
+    async def generate(self, call: Call, request: GenerateRequest) -> AsyncGenerator[GenerateEvent]:
+        """The decision, what the model says as it comes, the outcome. Refusals are raised before the first event."""
+        run = await self._begin(call, request)
+        answer, books = run.answer, self.admission.books
         try:
             while not answer.is_over:
                 yield GenerateEvent(decision=answer.decision)
-                async with aclosing(self._attempt(run)) as pieces:
-                    async for piece in pieces:
-                        yield GenerateEvent(text=TextDelta(delta=piece))
+                async with aclosing(self._attempt(run)) as events:
+                    async for event in events:
+                        yield event
         finally:
             self._leave(run)
-            settling = self.settlements.begin(caller, answer.settlement())
+            settling = books.settle(call, answer.settlement())
             self._count(answer)
-        await self.settlements.wait(settling)
+        await books.wait(settling)
         yield GenerateEvent(outcome=answer.outcome())
 
     def is_able(self) -> bool:
         """Whether any model is open."""
-        return any(not offer.closed and not self.live.figures(offer).closed for offer in self.shelf.catalog.offers)
+        live, offers = self.admission.live, self.admission.shelf.catalog.offers
+        return any(not offer.closed and not live.figures(offer).closed for offer in offers)
 
     async def drain(self, within_s: float) -> None:
         """Take no more, let answers end, interrupt those that do not, and settle them all, within that time."""
@@ -95,35 +78,27 @@ class Router:
             if run.waiting:
                 run.waiting.cancel()
         await self._until_idle(END_S)
-        await self.settlements.drain(END_S)
+        await self.admission.books.drain(END_S)
 
-    def _decide(self, question: Question) -> Decision:
-        catalog = self.shelf.catalog
-        return decide(question, catalog.offers, self.live.figures, catalog.prices, new_id())
-
-    def _begin(self, request: GenerateRequest) -> Running:
-        """Decide, and take a place at once: nothing comes between the look at the queue and the place in it."""
+    async def _begin(self, call: Call, request: GenerateRequest) -> Running:
         if self.stopping.is_set():
             raise Unavailable("ROOM_UNAVAILABLE", "The router is restarting. Try again in a moment.", retry_after_s=1)
-        size, catalog = size_of(request.messages), self.shelf.catalog
-        decision = self._decide(Question(request.tier, size, request.max_tokens))
-        offer = catalog.chosen(decision)
-        place = self.live.take(offer)
-        if place is None:
-            raise Exhausted("MODEL_BUSY", "The model's queue has just filled up. Try again soon.", retry_after_s=1)
-        run = Running(Answer(request, size, decision, offer, self.live.monotonic()), place, catalog)
+        asked = asked_of(call.caller, request)
+        admitted = await self.admission.admit(call, asked)
+        answer = Answer(request, asked.size, admitted.decision, admitted.offer, self.admission.live.monotonic())
+        run = Running(answer, admitted)
         self.running.add(run)
         return run
 
-    async def _attempt(self, run: Running) -> AsyncGenerator[str]:
+    async def _attempt(self, run: Running) -> AsyncGenerator[GenerateEvent]:
         """What the chosen model says. Ends with the answer over, or with another model chosen."""
         answer = run.answer
         try:
             run.waiting = asyncio.current_task()
-            async with run.place.turn() as lane, aclosing(self._speak(run, lane)) as pieces:
-                async for piece in pieces:
+            async with run.admitted.place.turn() as lane, aclosing(self._speak(run, lane)) as events:
+                async for event in events:
                     run.waiting = None
-                    yield piece
+                    yield event
                     run.waiting = asyncio.current_task()
                     if run.is_interrupted:
                         answer.failure = interrupted()
@@ -133,9 +108,9 @@ class Router:
             if answer.said:
                 answer.failure = cut_off(broken)
             else:
-                self._fall_back(run, broken)
+                await self._fall_back(run, broken)
         except Exhausted as busy:
-            self._fall_back(run, Broken(busy.message, reason=busy.reason, blames_model=False))
+            await self._fall_back(run, Broken(busy.message, reason=busy.reason, blames_model=False))
         except asyncio.CancelledError:
             if not run.is_interrupted or run.waiting is None:
                 raise
@@ -144,9 +119,9 @@ class Router:
         finally:
             run.waiting = None
 
-    async def _speak(self, run: Running, lane: Lane) -> AsyncGenerator[str]:
-        """The adapter's text, with the figures that it gives."""
-        answer, offer, now = run.answer, run.answer.offer, self.live.monotonic
+    async def _speak(self, run: Running, lane: Lane) -> AsyncGenerator[GenerateEvent]:
+        """What the adapter says, with the figures that it gives."""
+        answer, offer, now = run.answer, run.answer.offer, self.admission.live.monotonic
         adapter, began = self.adapters[offer.provider.kind], now()
         span = self.sight.span(f"{offer.provider.name}/{offer.model}", current.get().traceparent, outgoing=True)
         with span:
@@ -158,16 +133,16 @@ class Router:
                         return
                     if not answer.said:
                         lane.first_text_after(max(1, round((now() - began) * 1000)))
-                    answer.add(piece, now())
-                    yield piece
+                    yield answer.add(piece, now())
 
     def _blame(self, run: Running, broken: Broken) -> None:
         """What the break means for the model's next calls."""
-        offer, now = run.answer.offer, self.live.monotonic()
+        offer, now = run.answer.offer, self.admission.live.monotonic()
+        circuit = run.admitted.place.lane.circuit
         if broken.blames_model:
-            run.place.lane.circuit.failed(now)
+            circuit.failed(now)
         if broken.pause_s:
-            run.place.lane.circuit.pause(now + broken.pause_s)
+            circuit.pause(now + broken.pause_s)
         log().warning(
             "model broke",
             provider=offer.provider.name,
@@ -177,31 +152,28 @@ class Router:
             cause=repr(broken.__cause__) if broken.__cause__ else "",
         )
 
-    def _fall_back(self, run: Running, broken: Broken) -> None:
-        """Choose the next open candidate that has room; without one the answer has failed."""
-        answer, catalog = run.answer, run.catalog
+    async def _fall_back(self, run: Running, broken: Broken) -> None:
+        """Let the next open candidate that has room take over; without one the answer has failed."""
+        answer, admitted = run.answer, run.admitted
         self.sight.fallbacks.labels(answer.offer.provider.name).inc()
-        decision = next_after(answer.decision, broken.sentence, catalog.offers)
-        while decision is not None:
-            offer = catalog.chosen(decision)
-            figures = self.live.figures(offer)
-            place = None if figures.closed else self.live.take(offer)
-            if place:
-                run.place.give_back()
-                run.place = place
-                answer.move(decision, offer)
-                return
-            decision = next_after(decision, figures.closed or "Its queue is full.", catalog.offers)
-        answer.sent_tokens = 0
-        answer.failure = failed(broken)
+        try:
+            moved = await self.admission.move(admitted, broken.sentence)
+        except Unavailable as away:
+            answer.sent_tokens, answer.failure = 0, away.failure()
+            return
+        if moved:
+            answer.move(admitted.decision, admitted.offer)
+        else:
+            answer.sent_tokens, answer.failure = 0, failed(broken)
 
     def _leave(self, run: Running) -> None:
-        run.place.give_back()
+        run.admitted.place.give_back()
         self.running.discard(run)
 
     async def _until_idle(self, within_s: float) -> None:
-        over = self.live.monotonic() + within_s
-        while self.running and self.live.monotonic() < over:
+        now = self.admission.live.monotonic
+        over = now() + within_s
+        while self.running and now() < over:
             await asyncio.sleep(0.02)
 
     def _count(self, answer: Answer) -> None:

@@ -66,14 +66,19 @@ class Lane:
     waits_ms: deque[int] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     taken: int = 0
     running: asyncio.Semaphore = field(init=False)
+    most: int = field(init=False)
+    """Calls that run and wait."""
     median_ms: int | None = None
+    calm: Figures = field(default_factory=Figures)
+    """What there is to say of it while nothing is amiss."""
 
     def __post_init__(self) -> None:
         self.running = asyncio.Semaphore(self.limits.running)
+        self.most = self.limits.running + self.limits.queued
 
     @property
     def is_full(self) -> bool:
-        return self.taken >= self.limits.running + self.limits.queued
+        return self.taken >= self.most
 
     @property
     def retry_after_s(self) -> float:
@@ -83,6 +88,7 @@ class Lane:
     def first_text_after(self, ms: int) -> None:
         self.waits_ms.append(ms)
         self.median_ms = round(statistics.median(self.waits_ms))
+        self.calm = Figures(self.median_ms)
 
 
 class Place:
@@ -127,14 +133,16 @@ class Live:
 
     def lane(self, offer: Offer) -> Lane:
         lane = self._lanes.get(offer.key)
-        if lane is None or lane.limits != offer.provider.limits:
+        if lane is None or (lane.limits is not offer.provider.limits and lane.limits != offer.provider.limits):
             lane = self._lanes[offer.key] = Lane(offer.provider.limits)
         return lane
 
     def figures(self, offer: Offer) -> Figures:
         lane = self.lane(offer)
-        closed = lane.circuit.closed(self.monotonic())
-        return Figures(lane.median_ms, closed, lane.is_full, lane.retry_after_s)
+        circuit = lane.circuit
+        if not circuit.open_until and not circuit.probing and not lane.is_full:
+            return lane.calm
+        return Figures(lane.median_ms, circuit.closed(self.monotonic()), lane.is_full, lane.retry_after_s)
 
     def take(self, offer: Offer) -> Place | None:
         """A place in the offer's lane, running or waiting; None when it is full."""

@@ -12,6 +12,9 @@ MILLION = 1_000_000
 
 
 CAPABILITIES = frozenset({"tools", "json", "vision"})
+TRAITS = frozenset({"thinks", "adaptive", "xhigh", "native_json", "no_forced_tools", "no_sampling"})
+"""What an adapter must know of a model to word a request: it can think at length; it chooses itself how long, up to the
+effort "xhigh"; it keeps to a schema by itself; it cannot be made to call a tool; it takes no temperature."""
 QUALITY = {"premium": 0.85, "standard": 0.7, "slm": 0.4}
 """What is expected of a tier's models before anything was learned."""
 
@@ -40,8 +43,11 @@ class Price:
 
     def most_microusd(self, input_tokens: int, output_tokens: int) -> int:
         """The most that as many tokens can cost, whatever the cache does."""
-        dearest = max(self.price_in, self.price_cached or 0, self.price_cache_write or 0)
-        return -(-(input_tokens * dearest + output_tokens * self.price_out) // MILLION)
+        return -(-(input_tokens * self.dearest_in + output_tokens * self.price_out) // MILLION)
+
+    @property
+    def dearest_in(self) -> int:
+        return max(self.price_in, self.price_cached or 0, self.price_cache_write or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,8 @@ class Limits:
     """Between two pieces of an answer."""
     total_s: float = 280.0
     """For the whole answer."""
+    connect_s: float = 3.0
+    """Until there is a connection: its name looked up, its TLS agreed."""
 
 
 USUAL = Limits()
@@ -81,6 +89,8 @@ class Provider:
     """How it calls the bound of an answer."""
     jurisdictions: frozenset[str] = frozenset()
     """Where it reads texts, such as "eu"; "here" is this machine. None: nobody knows, so it is closed to who asks."""
+    litellm: str = ""
+    """Its name at litellm, for the kind "litellm"."""
 
     @property
     def is_here(self) -> bool:
@@ -112,6 +122,8 @@ class Offer:
     """Of "tools", "json" and "vision"."""
     quality: float = 0.5
     """What is expected of its answers before anything was learned: 0 to 1."""
+    traits: frozenset[str] = frozenset()
+    """Of TRAITS."""
 
     @property
     def name(self) -> str:
@@ -128,8 +140,6 @@ class Figures:
 
     latency_ms: int | None = None
     """The time to the first text, measured lately; None when it was not."""
-    quality: float | None = None
-    """What was learned of it for the question at hand; None when nothing was."""
     closed: str = ""
     """Why it is closed for now, in one sentence."""
     busy: bool = False

@@ -9,11 +9,16 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from services.common.errors import Exhausted, Invalid, Unavailable
-from services.router.decide import Question, decide, next_after
+from services.common.errors import Exhausted, Invalid, NotFound, Unavailable
+from services.router.budgets.room import Left, Room
+from services.router.choose import score_of, weights_of
+from services.router.decide import Moment, Question, Shape, decide, next_after, prepare, replay
 from services.router.offers import TIERS, Figures, Offer, Price, Provider
+from services.router.policies.rules import BUILT_IN, Rules
 from services.router.window import Size
 from soma.common.v1.model_pb2 import Decision
+from soma.router.v1.policy_pb2 import Policy
+from soma.router.v1.routing_pb2 import Hints
 
 ID = uuid.UUID(int=7)
 CHEAP, DEAR = Price(100_000, 400_000), Price(1_000_000, 4_000_000)
@@ -28,20 +33,35 @@ def offer(
     window: int = 128_000,
     closed: str = "",
     provider: str = "acme",
+    where: frozenset[str] = frozenset(),
+    can: frozenset[str] = frozenset(),
+    quality: float = 0.7,
 ) -> Offer:
-    return Offer(Provider(provider, "openai"), model, tier, price, window, 1000, latency_ms, closed=closed)
+    owner = Provider(provider, "openai", jurisdictions=where)
+    return Offer(owner, model, tier, price, window, 1000, latency_ms, closed=closed, capabilities=can, quality=quality)
 
 
 def ask(
     offers: Sequence[Offer],
-    tier: str = "",
+    tier: str = "standard",
     *,
     tokens: int = 100,
     max_tokens: int = 0,
     live: Mapping[str, Figures] | None = None,
+    hints: Hints | None = None,
+    needs: frozenset[str] = frozenset(),
+    models: frozenset[str] = frozenset(),
+    rules: Rules = BUILT_IN,
+    room: Room = (),
+    draw: float = 0.0,
+    qualities: Mapping[str, float] | None = None,
 ) -> Decision:
-    question = Question(tier, Size((tokens,), tokens), max_tokens)
-    return decide(question, offers, lambda o: (live or {}).get(o.model, Figures()), "prices 1", ID)
+    shape = Shape(tier, needs, (hints or Hints()).SerializeToString(), models)
+    question = Question(Size((tokens,), tokens), max_tokens)
+    moment = Moment(
+        lambda o: (live or {}).get(o.model, Figures()), qualities or {}, room, draw, prices="prices 1", mode="TEST"
+    )
+    return decide(question, prepare(shape, rules.offers(tuple(offers)), rules), moment, ID)
 
 
 def closed(decision: Decision, model: str) -> str:
@@ -51,12 +71,10 @@ def closed(decision: Decision, model: str) -> str:
 ALL = [offer("best", "premium"), offer("usual", "standard"), offer("small", "slm")]
 
 
-@pytest.mark.parametrize(
-    ("tier", "chosen"), [("", "usual"), ("premium", "best"), ("standard", "usual"), ("slm", "small")]
-)
+@pytest.mark.parametrize(("tier", "chosen"), [("premium", "best"), ("standard", "usual"), ("slm", "small")])
 def test_the_requested_tier_is_tried_first(tier: str, chosen: str) -> None:
     decision = ask(ALL, tier)
-    assert (decision.model, decision.requested_tier) == (chosen, tier or "standard")
+    assert (decision.model, decision.requested_tier) == (chosen, tier)
 
 
 @pytest.mark.parametrize("requested", TIERS)
@@ -113,7 +131,7 @@ def test_every_offer_is_among_the_candidates_open_ones_first_in_the_order_of_try
     assert [bool(c.closed) for c in decision.candidates] == [False, False, False, True, True]
 
 
-def test_scores_lie_between_zero_and_one_and_only_open_models_have_one() -> None:
+def test_only_open_models_have_a_score_and_the_best_of_the_tier_answers() -> None:
     chance = random.Random(1)
     for _ in range(300):
         offers = [
@@ -123,17 +141,21 @@ def test_scores_lie_between_zero_and_one_and_only_open_models_have_one() -> None
                 price=Price(chance.choice([0, 1, 10**6]), chance.choice([0, 1, 10**9])),
                 latency_ms=chance.choice([1, 300, 60_000]),
                 closed=chance.choice(["", "", "shut"]),
+                quality=chance.random(),
             )
             for n in range(8)
         ]
         try:
-            decision = ask(offers, chance.choice(TIERS), tokens=chance.choice([1, 5000]))
+            decision = ask(offers, chance.choice([*TIERS, "auto"]), tokens=chance.choice([1, 5000]))
         except Unavailable:
             continue
-        for candidate in decision.candidates:
-            assert (0 <= candidate.score <= 1) if not candidate.closed else candidate.score == 0
-        tier = [c for c in decision.candidates if not c.closed and c.tier == decision.tier]
-        assert tier[0].score == max(c.score for c in tier)
+        for c in decision.candidates:
+            score = 0 if c.closed else score_of(c.quality, c.cost_microusd, c.latency_ms, weights_of(0.5))
+            assert c.score == score
+        rivals = [c for c in decision.candidates if not c.closed]
+        if decision.requested_tier != "auto":
+            rivals = [c for c in rivals if c.tier == decision.tier]
+        assert rivals[0].score == max(c.score for c in rivals)
 
 
 def test_the_cheaper_of_two_equally_fast_models_answers() -> None:
@@ -144,9 +166,14 @@ def test_the_faster_of_two_equally_dear_models_answers() -> None:
     assert ask([offer("slow", latency_ms=900), offer("fast", latency_ms=200)]).model == "fast"
 
 
-def test_a_much_cheaper_model_goes_before_a_little_faster_one_and_the_other_way_round() -> None:
-    assert ask([offer("dear", price=DEAR, latency_ms=490), offer("cheap", latency_ms=500)]).model == "cheap"
-    assert ask([offer("slow", price=Price(99_000, 396_000), latency_ms=5000), offer("fast")]).model == "fast"
+def test_the_dial_says_what_a_better_answer_may_cost() -> None:
+    offers = [offer("good", price=Price(10**7, 4 * 10**7), quality=0.9), offer("cheap", quality=0.8)]
+    chosen = {dial: ask(offers, rules=Rules(Policy(name="policies/1", dial=dial))).model for dial in (0.0, 0.5, 1.0)}
+    assert chosen == {0.0: "cheap", 0.5: "cheap", 1.0: "good"}
+
+
+def test_what_was_learned_of_a_question_counts_for_more_than_the_catalogues_quality() -> None:
+    assert ask([offer("a", quality=0.9), offer("b", quality=0.1)], qualities={"acme/b": 0.95}).model == "b"
 
 
 def test_a_measured_wait_counts_for_more_than_the_catalogues() -> None:
@@ -174,8 +201,9 @@ def test_the_same_question_gives_the_same_decision() -> None:
 def test_the_estimate_is_the_cut_question_and_an_answer_of_usual_length(
     tokens: int, max_tokens: int, cost: int
 ) -> None:
-    question = Question("", Size((tokens - 1, 1), 1), max_tokens)
-    decision = decide(question, [offer("x")], lambda _: Figures(), "p", ID)
+    question = Question(Size((tokens - 1, 1), 1), max_tokens)
+    field = prepare(Shape(), (offer("x"),), BUILT_IN)
+    decision = decide(question, field, Moment(lambda _: Figures()), ID)
     assert decision.estimated_cost_microusd == cost == decision.candidates[0].cost_microusd
 
 
@@ -186,7 +214,7 @@ def test_a_decision_names_itself_its_window_and_its_prices() -> None:
 
 WHY = {
     "usual is the only open model of the standard tier.": [offer("usual")],
-    "cheap has the best balance of cost and wait among 2 open models of the standard tier.": [
+    "cheap has the best balance of quality, cost and wait among 2 open models of the standard tier.": [
         offer("cheap"),
         offer("dear", price=DEAR),
     ],
@@ -239,14 +267,132 @@ def test_after_a_failure_the_next_candidate_is_chosen_and_the_failed_one_closed(
         offer("shut", closed="There is no key."),
     ]
     first = ask(offers)
-    second = next_after(first, "acme fell silent.", offers)
+    second = next_after(first, "acme fell silent.")
     assert second is not None
     assert (second.id, second.model, second.requested_tier) == (first.id, "second", "standard")
     assert closed(second, "first") == "acme fell silent."
     assert second.why == "second answers because first did not: acme fell silent."
     assert second.estimated_cost_microusd == second.candidates[0].cost_microusd
-    third = next_after(second, "acme cannot be reached.", offers)
+    third = next_after(second, "acme cannot be reached.")
     assert third is not None
     assert (third.model, third.tier) == ("small", "slm")
-    assert next_after(third, "acme broke.", offers) is None
+    assert next_after(third, "acme broke.") is None
     assert first.model == "first", "an earlier decision is not changed"
+
+
+NEEDS = {
+    "capability": ({"needs": frozenset({"vision"})}, offer("x", can=frozenset({"tools"}))),
+    "jurisdiction": ({"hints": Hints(jurisdictions=["eu"])}, offer("x", where=frozenset({"us"}))),
+    "hint": ({"hints": Hints(max_latency_ms=400)}, offer("x", latency_ms=500)),
+    "policy": ({"rules": Rules(Policy(name="policies/1", denied_models=["acme/x"]))}, offer("x")),
+}
+FIT = offer("fit", where=frozenset({"eu"}), can=frozenset({"vision", "tools"}), latency_ms=300)
+
+
+@pytest.mark.parametrize("filter", NEEDS)
+def test_each_need_closes_what_does_not_meet_it_and_names_the_filter(filter: str) -> None:
+    asked, unfit = NEEDS[filter]
+    decision = ask([unfit, FIT], **asked)  # type: ignore[arg-type]
+    assert decision.model == "fit"
+    assert [c.filter for c in decision.candidates] == ["", filter]
+
+
+@pytest.mark.parametrize(
+    ("hints", "closed_one"),
+    [
+        (Hints(max_cost_microusd=20), "dear"),
+        (Hints(min_quality=0.5), "poor"),
+        (Hints(models=["cheap", "acme/poor"]), "dear"),
+        (Hints(sensitivity="secret"), "dear"),
+    ],
+)
+def test_a_hint_closes_what_it_does_not_want(hints: Hints, closed_one: str) -> None:
+    here = frozenset({"here"})
+    offers = [
+        offer("dear", price=DEAR),
+        offer("poor", quality=0.3, where=here),
+        offer("cheap", price=Price(1, 1), where=here),
+    ]
+    assert closed(ask(offers, max_tokens=10, hints=hints), closed_one)
+    assert ask(offers, max_tokens=10, hints=hints).model == "cheap"
+
+
+def test_a_policy_is_never_widened_by_a_hint() -> None:
+    rules = Rules(Policy(name="policies/1", jurisdictions=["eu"], max_cost_microusd=20))
+    wide = Hints(jurisdictions=["us", "eu"], max_cost_microusd=10**9)
+    offers = [offer("us", where=frozenset({"us"})), offer("dear", price=DEAR, where=frozenset({"eu"}))]
+    with pytest.raises(Unavailable):
+        ask(offers, hints=wide, rules=rules)
+
+
+def test_models_that_nobody_has_are_unknown() -> None:
+    with pytest.raises(NotFound) as refused:
+        ask(ALL, "auto", hints=Hints(models=["gpt-99"]))
+    assert refused.value.reason == "MODEL_UNKNOWN"
+
+
+def test_a_key_for_some_models_opens_no_other() -> None:
+    assert ask(ALL, "auto", models=frozenset({"small"})).model == "small"
+    assert ask(ALL, "premium", models=frozenset({"soma/standard"})).model == "usual"
+
+
+def left(microusd: int, tier: str = "") -> Left:
+    return Left("budgets/1", "the budget of acme for this day", tier, microusd, None, None, None)
+
+
+def test_a_spent_budget_for_premium_models_leaves_the_tiers_below_open() -> None:
+    decision = ask(ALL, "premium", room=[left(10, "premium")])
+    assert decision.model == "usual"
+    assert next(c for c in decision.candidates if c.model == "best").filter == "budget"
+    assert "It could cost $0.00041, and $0.00001 is left of the budget of acme" in closed(decision, "best")
+
+
+def test_the_most_that_a_call_can_cost_is_what_is_held() -> None:
+    decision = ask([offer("x")], tokens=1000, max_tokens=500)
+    assert decision.held_microusd == 1000 // 10 + 500 * 4 // 10
+
+
+def test_a_spent_budget_says_which_what_is_left_and_what_cheaper_tier_is_open() -> None:
+    offers = [offer("best", "premium", price=DEAR), offer("small", "slm", price=Price(0, 0))]
+    with pytest.raises(Exhausted, match='The tier "slm" is open') as refused:
+        ask(offers, "auto", hints=Hints(models=["best"]), room=[left(7)])
+    assert refused.value.reason == "BUDGET_SPENT"
+    assert refused.value.metadata == {"budget": "budgets/1", "cheaper_tier": "slm", "left_microusd": "7"}
+
+
+EXPLORING = Rules(Policy(name="policies/1", most_explored=0.2), learned=b"something")
+
+
+def test_what_is_tried_out_is_drawn_with_the_probability_that_is_logged() -> None:
+    offers = [offer("a", quality=0.9), offer("b", quality=0.8), offer("c", quality=0.2)]
+    drawn = [ask(offers, rules=EXPLORING, draw=n / 1000) for n in range(1000)]
+    expected = {c.model: c.probability for c in drawn[0].candidates}
+    assert sum(expected.values()) == pytest.approx(1)
+    for model, probability in expected.items():
+        chosen = [d for d in drawn if d.model == model]
+        assert len(chosen) / 1000 == pytest.approx(probability, abs=0.002)
+        assert all(d.propensity == probability for d in chosen)
+    assert 0.01 < 1 - expected["a"] <= 0.2 + 1e-6
+    assert expected["b"] > expected["c"]
+
+
+def test_a_recorded_decision_is_made_again_bit_for_bit() -> None:
+    chance = random.Random(2)
+    for _ in range(200):
+        offers = [
+            offer(f"m{n}", chance.choice(TIERS), price=Price(chance.randrange(10**7), 10**6), quality=chance.random())
+            for n in range(6)
+        ]
+        tier = chance.choice([*TIERS, "auto"])
+        try:
+            decision = ask(offers, tier, rules=EXPLORING, draw=chance.random(), room=[left(2000, "premium")])
+        except (Unavailable, Exhausted):
+            continue
+        recorded = decision.SerializeToString(deterministic=True)
+        assert replay(Decision.FromString(recorded)).SerializeToString(deterministic=True) == recorded
+
+
+def test_a_changed_figure_makes_another_decision() -> None:
+    decision = ask([offer("a", quality=0.9), offer("b", quality=0.8)])
+    decision.candidates[0].quality = 0.1
+    assert replay(decision).model == "b"

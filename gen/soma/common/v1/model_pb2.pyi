@@ -35,6 +35,7 @@ class Candidate(_message.Message):
     QUALITY_FIELD_NUMBER: _builtins.int
     PROBABILITY_FIELD_NUMBER: _builtins.int
     HELD_MICROUSD_FIELD_NUMBER: _builtins.int
+    WINDOW_TOKENS_FIELD_NUMBER: _builtins.int
     provider: _builtins.str
     """provider is the name of the provider in the catalogue, such as "openai" or "local"."""
     model: _builtins.str
@@ -59,6 +60,8 @@ class Candidate(_message.Message):
     """probability is the chance with which it was chosen. 0 outside the first open tier."""
     held_microusd: _builtins.int
     """held_microusd is the most that the call can cost: what budgets hold for it."""
+    window_tokens: _builtins.int
+    """window_tokens is how much context it takes."""
     def __init__(
         self,
         *,
@@ -73,10 +76,11 @@ class Candidate(_message.Message):
         quality: _builtins.float = ...,
         probability: _builtins.float = ...,
         held_microusd: _builtins.int = ...,
+        window_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed", b"closed", "cost_microusd", b"cost_microusd", "filter", b"filter", "held_microusd", b"held_microusd", "latency_ms", b"latency_ms", "model", b"model", "probability", b"probability", "provider", b"provider", "quality", b"quality", "score", b"score", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed", b"closed", "cost_microusd", b"cost_microusd", "filter", b"filter", "held_microusd", b"held_microusd", "latency_ms", b"latency_ms", "model", b"model", "probability", b"probability", "provider", b"provider", "quality", b"quality", "score", b"score", "tier", b"tier", "window_tokens", b"window_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

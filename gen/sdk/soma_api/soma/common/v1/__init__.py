@@ -328,6 +328,9 @@ class Candidate(betterproto.Message):
     held_microusd is the most that the call can cost: what budgets hold for it.
     """
 
+    window_tokens: int = betterproto.uint32_field(12)
+    """window_tokens is how much context it takes."""
+
 
 @dataclass(eq=False, repr=False)
 class Decision(betterproto.Message):
