@@ -224,9 +224,10 @@ def take(turn: Turn, event: GenerateEvent) -> None:
         case "decision":
             turn.decision = event.decision
             turn.transcript.say(ChatEvent(decision=event.decision))
-        case "text":
+        case "text" | "refusal":  # the model's own words, either way
             turn.first_token_ms = turn.first_token_ms or max(1, int((time.monotonic() - turn.begun) * 1000))
-            say(turn, turn.splitter.take(event.text.delta.replace("\0", UNKEEPABLE)))
+            delta = event.text.delta or event.refusal.delta
+            say(turn, turn.splitter.take(delta.replace("\0", UNKEEPABLE)))
         case "outcome":
             turn.outcome = event.outcome
 

@@ -52,6 +52,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ERROR_REASON_REVISION_UNKNOWN: 400. Example: watching after revision 12 of a canvas that is at 9."""
     ERROR_REASON_POLICY_INVALID: _ErrorReason.ValueType  # 14
     """ERROR_REASON_POLICY_INVALID: 400. Example: a policy that allows no model at all, or whose learned part is corrupt."""
+    ERROR_REASON_DECISION_EXPIRED: _ErrorReason.ValueType  # 15
+    """ERROR_REASON_DECISION_EXPIRED: 400. Example: feedback for a decision of last year."""
     ERROR_REASON_TOKEN_REFUSED: _ErrorReason.ValueType  # 20
     """ERROR_REASON_TOKEN_REFUSED: 401. Example: no token, an expired one, one of another issuer."""
     ERROR_REASON_ROLE_REFUSED: _ErrorReason.ValueType  # 21
@@ -158,6 +160,8 @@ ERROR_REASON_REVISION_UNKNOWN: ErrorReason.ValueType  # 13
 """ERROR_REASON_REVISION_UNKNOWN: 400. Example: watching after revision 12 of a canvas that is at 9."""
 ERROR_REASON_POLICY_INVALID: ErrorReason.ValueType  # 14
 """ERROR_REASON_POLICY_INVALID: 400. Example: a policy that allows no model at all, or whose learned part is corrupt."""
+ERROR_REASON_DECISION_EXPIRED: ErrorReason.ValueType  # 15
+"""ERROR_REASON_DECISION_EXPIRED: 400. Example: feedback for a decision of last year."""
 ERROR_REASON_TOKEN_REFUSED: ErrorReason.ValueType  # 20
 """ERROR_REASON_TOKEN_REFUSED: 401. Example: no token, an expired one, one of another issuer."""
 ERROR_REASON_ROLE_REFUSED: ErrorReason.ValueType  # 21

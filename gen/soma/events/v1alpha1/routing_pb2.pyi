@@ -49,6 +49,8 @@ class RoutingEvent(_message.Message):
     PROBABILITIES_FIELD_NUMBER: _builtins.int
     QUALITIES_FIELD_NUMBER: _builtins.int
     HELD_MICROUSD_FIELD_NUMBER: _builtins.int
+    FEEDBACK_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id is a UUIDv7, the same however often the event is delivered."""
     type: _builtins.str
@@ -103,6 +105,10 @@ class RoutingEvent(_message.Message):
     """qualities are what was expected of them, in the same order: decimal numbers, a space between two."""
     held_microusd: _builtins.int
     """held_microusd is what budgets held for the call."""
+    feedback: _builtins.str
+    """feedback is how good the answer was: 0 to 1, as a decimal number."""
+    source: _builtins.str
+    """source of the feedback: "person", "judge" or "somabrain"."""
     def __init__(
         self,
         *,
@@ -133,10 +139,12 @@ class RoutingEvent(_message.Message):
         probabilities: _builtins.str | None = ...,
         qualities: _builtins.str | None = ...,
         held_microusd: _builtins.int | None = ...,
+        feedback: _builtins.str | None = ...,
+        source: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_context_hash", b"_context_hash", "_cost_microusd", b"_cost_microusd", "_features", b"_features", "_finish_reason", b"_finish_reason", "_first_token_ms", b"_first_token_ms", "_held_microusd", b"_held_microusd", "_input_tokens", b"_input_tokens", "_output_tokens", b"_output_tokens", "_policy", b"_policy", "_probabilities", b"_probabilities", "_propensity", b"_propensity", "_qualities", b"_qualities", "_reason", b"_reason", "_score", b"_score", "_turn", b"_turn", "candidates", b"candidates", "context_hash", b"context_hash", "cost_microusd", b"cost_microusd", "features", b"features", "finish_reason", b"finish_reason", "first_token_ms", b"first_token_ms", "held_microusd", b"held_microusd", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens", "policy", b"policy", "probabilities", b"probabilities", "propensity", b"propensity", "qualities", b"qualities", "reason", b"reason", "score", b"score", "turn", b"turn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_context_hash", b"_context_hash", "_cost_microusd", b"_cost_microusd", "_features", b"_features", "_feedback", b"_feedback", "_finish_reason", b"_finish_reason", "_first_token_ms", b"_first_token_ms", "_held_microusd", b"_held_microusd", "_input_tokens", b"_input_tokens", "_output_tokens", b"_output_tokens", "_policy", b"_policy", "_probabilities", b"_probabilities", "_propensity", b"_propensity", "_qualities", b"_qualities", "_reason", b"_reason", "_score", b"_score", "_source", b"_source", "_turn", b"_turn", "candidates", b"candidates", "context_hash", b"context_hash", "cost_microusd", b"cost_microusd", "features", b"features", "feedback", b"feedback", "finish_reason", b"finish_reason", "first_token_ms", b"first_token_ms", "held_microusd", b"held_microusd", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens", "policy", b"policy", "probabilities", b"probabilities", "propensity", b"propensity", "qualities", b"qualities", "reason", b"reason", "score", b"score", "source", b"source", "turn", b"turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_context_hash", b"_context_hash", "_cost_microusd", b"_cost_microusd", "_features", b"_features", "_finish_reason", b"_finish_reason", "_first_token_ms", b"_first_token_ms", "_held_microusd", b"_held_microusd", "_input_tokens", b"_input_tokens", "_output_tokens", b"_output_tokens", "_policy", b"_policy", "_probabilities", b"_probabilities", "_propensity", b"_propensity", "_qualities", b"_qualities", "_reason", b"_reason", "_score", b"_score", "_turn", b"_turn", "candidates", b"candidates", "context_hash", b"context_hash", "cost_microusd", b"cost_microusd", "decision", b"decision", "features", b"features", "finish_reason", b"finish_reason", "first_token_ms", b"first_token_ms", "held_microusd", b"held_microusd", "id", b"id", "input_tokens", b"input_tokens", "model", b"model", "output_tokens", b"output_tokens", "policy", b"policy", "probabilities", b"probabilities", "propensity", b"propensity", "provider", b"provider", "qualities", b"qualities", "reason", b"reason", "requested_tier", b"requested_tier", "score", b"score", "subject", b"subject", "tenant", b"tenant", "tier", b"tier", "time", b"time", "turn", b"turn", "type", b"type", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_context_hash", b"_context_hash", "_cost_microusd", b"_cost_microusd", "_features", b"_features", "_feedback", b"_feedback", "_finish_reason", b"_finish_reason", "_first_token_ms", b"_first_token_ms", "_held_microusd", b"_held_microusd", "_input_tokens", b"_input_tokens", "_output_tokens", b"_output_tokens", "_policy", b"_policy", "_probabilities", b"_probabilities", "_propensity", b"_propensity", "_qualities", b"_qualities", "_reason", b"_reason", "_score", b"_score", "_source", b"_source", "_turn", b"_turn", "candidates", b"candidates", "context_hash", b"context_hash", "cost_microusd", b"cost_microusd", "decision", b"decision", "features", b"features", "feedback", b"feedback", "finish_reason", b"finish_reason", "first_token_ms", b"first_token_ms", "held_microusd", b"held_microusd", "id", b"id", "input_tokens", b"input_tokens", "model", b"model", "output_tokens", b"output_tokens", "policy", b"policy", "probabilities", b"probabilities", "propensity", b"propensity", "provider", b"provider", "qualities", b"qualities", "reason", b"reason", "requested_tier", b"requested_tier", "score", b"score", "source", b"source", "subject", b"subject", "tenant", b"tenant", "tier", b"tier", "time", b"time", "turn", b"turn", "type", b"type", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__candidates: _TypeAlias = _typing.Literal["candidates"]  # noqa: Y015
     _WhichOneofArgType__candidates: _TypeAlias = _typing.Literal["_candidates", b"_candidates"]  # noqa: Y015
@@ -146,6 +154,8 @@ class RoutingEvent(_message.Message):
     _WhichOneofArgType__cost_microusd: _TypeAlias = _typing.Literal["_cost_microusd", b"_cost_microusd"]  # noqa: Y015
     _WhichOneofReturnType__features: _TypeAlias = _typing.Literal["features"]  # noqa: Y015
     _WhichOneofArgType__features: _TypeAlias = _typing.Literal["_features", b"_features"]  # noqa: Y015
+    _WhichOneofReturnType__feedback: _TypeAlias = _typing.Literal["feedback"]  # noqa: Y015
+    _WhichOneofArgType__feedback: _TypeAlias = _typing.Literal["_feedback", b"_feedback"]  # noqa: Y015
     _WhichOneofReturnType__finish_reason: _TypeAlias = _typing.Literal["finish_reason"]  # noqa: Y015
     _WhichOneofArgType__finish_reason: _TypeAlias = _typing.Literal["_finish_reason", b"_finish_reason"]  # noqa: Y015
     _WhichOneofReturnType__first_token_ms: _TypeAlias = _typing.Literal["first_token_ms"]  # noqa: Y015
@@ -168,6 +178,8 @@ class RoutingEvent(_message.Message):
     _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
     _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
     _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    _WhichOneofReturnType__source: _TypeAlias = _typing.Literal["source"]  # noqa: Y015
+    _WhichOneofArgType__source: _TypeAlias = _typing.Literal["_source", b"_source"]  # noqa: Y015
     _WhichOneofReturnType__turn: _TypeAlias = _typing.Literal["turn"]  # noqa: Y015
     _WhichOneofArgType__turn: _TypeAlias = _typing.Literal["_turn", b"_turn"]  # noqa: Y015
     @_typing.overload
@@ -178,6 +190,8 @@ class RoutingEvent(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_microusd) -> _WhichOneofReturnType__cost_microusd | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__features) -> _WhichOneofReturnType__features | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__feedback) -> _WhichOneofReturnType__feedback | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__finish_reason) -> _WhichOneofReturnType__finish_reason | None: ...
     @_typing.overload
@@ -200,6 +214,8 @@ class RoutingEvent(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reason) -> _WhichOneofReturnType__reason | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__source) -> _WhichOneofReturnType__source | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__turn) -> _WhichOneofReturnType__turn | None: ...
 

@@ -47,7 +47,9 @@ class Policy(_message.Message):
     dial: _builtins.float
     """dial is 0 for the cheapest and fastest answer, 1 for the best. Absent is 0.5."""
     most_explored: _builtins.float
-    """most_explored is the largest share of choices that may try a model that seems worse. Absent is 0.05; 0 is none."""
+    """most_explored is the largest share of choices that may try a model that seems worse. Absent is 0.05; 0 is none.
+    While nothing is learned, nothing is explored.
+    """
     highest_tier: _builtins.str
     """highest_tier is the best tier that may be asked for. Empty is "premium"."""
     max_cost_microusd: _builtins.int
@@ -78,11 +80,13 @@ class Policy(_message.Message):
 
     @_builtins.property
     def unknown_price(self) -> Global___ModelPrice:
-        """unknown_price is what a model without a known price is taken to cost. Absent: such models are closed."""
+        """unknown_price is what a model without a known price is taken to cost: never nothing. Absent: such models are closed."""
 
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelRule]:
-        """models set single models right: their price, quality, tier, or that they are closed."""
+        """models set single models right: their price, quality, tier, or that they are closed. A model's own rule counts before
+        that of its provider.
+        """
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:

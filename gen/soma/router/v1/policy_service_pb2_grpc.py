@@ -83,22 +83,23 @@ class PolicyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListPolicies(self, request, context):
-        """ListPolicies returns the versions of the caller's tenant, newest first.
+        """ListPolicies returns the versions of the caller's tenant, newest first; the last one is that which is built in.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ActivatePolicy(self, request, context):
-        """ActivatePolicy lets a version hold, and returns it. Refuses with POLICY_UNKNOWN.
+        """ActivatePolicy lets a version hold, and returns it. Refuses with POLICY_UNKNOWN, and with POLICY_INVALID when its row
+        is corrupt.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RollBackPolicy(self, request, context):
-        """RollBackPolicy lets the version hold that held before the present one, and returns it. Refuses with POLICY_UNKNOWN
-        when there was none.
+        """RollBackPolicy lets the version hold that held before the present one, and returns it. Twice goes further back.
+        Corrupt versions are passed over. Refuses with POLICY_INVALID when there is none before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

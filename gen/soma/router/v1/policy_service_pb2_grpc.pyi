@@ -24,12 +24,14 @@ class PolicyServiceStub:
     GetPolicy: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.GetPolicyRequest, _policy_pb2.Policy]
     """GetPolicy returns one version; "policies/active" is the one that holds. Refuses with POLICY_UNKNOWN."""
     ListPolicies: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.ListPoliciesRequest, _policy_service_pb2.ListPoliciesResponse]
-    """ListPolicies returns the versions of the caller's tenant, newest first."""
+    """ListPolicies returns the versions of the caller's tenant, newest first; the last one is that which is built in."""
     ActivatePolicy: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.ActivatePolicyRequest, _policy_pb2.Policy]
-    """ActivatePolicy lets a version hold, and returns it. Refuses with POLICY_UNKNOWN."""
+    """ActivatePolicy lets a version hold, and returns it. Refuses with POLICY_UNKNOWN, and with POLICY_INVALID when its row
+    is corrupt.
+    """
     RollBackPolicy: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.RollBackPolicyRequest, _policy_pb2.Policy]
-    """RollBackPolicy lets the version hold that held before the present one, and returns it. Refuses with POLICY_UNKNOWN
-    when there was none.
+    """RollBackPolicy lets the version hold that held before the present one, and returns it. Twice goes further back.
+    Corrupt versions are passed over. Refuses with POLICY_INVALID when there is none before.
     """
 
 class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -59,7 +61,7 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_service_pb2.ListPoliciesRequest,
         context: _aio.ServicerContext[_policy_service_pb2.ListPoliciesRequest, _abc.Awaitable[_policy_service_pb2.ListPoliciesResponse]],
     ) -> _abc.Awaitable[_policy_service_pb2.ListPoliciesResponse]:
-        """ListPolicies returns the versions of the caller's tenant, newest first."""
+        """ListPolicies returns the versions of the caller's tenant, newest first; the last one is that which is built in."""
 
     @_abc_1.abstractmethod
     def ActivatePolicy(
@@ -67,7 +69,9 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_service_pb2.ActivatePolicyRequest,
         context: _aio.ServicerContext[_policy_service_pb2.ActivatePolicyRequest, _abc.Awaitable[_policy_pb2.Policy]],
     ) -> _abc.Awaitable[_policy_pb2.Policy]:
-        """ActivatePolicy lets a version hold, and returns it. Refuses with POLICY_UNKNOWN."""
+        """ActivatePolicy lets a version hold, and returns it. Refuses with POLICY_UNKNOWN, and with POLICY_INVALID when its row
+        is corrupt.
+        """
 
     @_abc_1.abstractmethod
     def RollBackPolicy(
@@ -75,8 +79,8 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_service_pb2.RollBackPolicyRequest,
         context: _aio.ServicerContext[_policy_service_pb2.RollBackPolicyRequest, _abc.Awaitable[_policy_pb2.Policy]],
     ) -> _abc.Awaitable[_policy_pb2.Policy]:
-        """RollBackPolicy lets the version hold that held before the present one, and returns it. Refuses with POLICY_UNKNOWN
-        when there was none.
+        """RollBackPolicy lets the version hold that held before the present one, and returns it. Twice goes further back.
+        Corrupt versions are passed over. Refuses with POLICY_INVALID when there is none before.
         """
 
 def add_PolicyServiceServicer_to_server(servicer: PolicyServiceServicer, server: _aio.Server) -> None: ...

@@ -86,6 +86,11 @@ class ErrorReason(betterproto.Enum):
     ERROR_REASON_POLICY_INVALID: 400. Example: a policy that allows no model at all, or whose learned part is corrupt.
     """
 
+    DECISION_EXPIRED = 15
+    """
+    ERROR_REASON_DECISION_EXPIRED: 400. Example: feedback for a decision of last year.
+    """
+
     TOKEN_REFUSED = 20
     """
     ERROR_REASON_TOKEN_REFUSED: 401. Example: no token, an expired one, one of another issuer.
