@@ -1,0 +1,1 @@
+"""What people, judges and SomaBrain think of answers."""
