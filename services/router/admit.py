@@ -44,7 +44,7 @@ class Seen:
 class Eyes(Protocol):
     """The learned part: what a question looks like, and how good each model would be at it."""
 
-    async def see(self, rules: Rules, asked: Asked, /) -> Seen: ...
+    async def see(self, asked: Asked, field: Field, /) -> Seen: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -137,7 +137,7 @@ class Admission:
         rules = await self.policies.rules(call.caller)
         catalog = self.shelf.catalog
         field = self._field(call.caller.tenant, asked.shape, rules, rules.offers(catalog.offers))
-        seen = await self.eyes.see(rules, asked)
+        seen = await self.eyes.see(asked, field)
         question = Question(asked.size, asked.max_tokens, seen.features)
         moment = Moment(self.live.figures, seen.qualities, (), self.draw(), catalog.prices, self.mode)
         return field, question, moment

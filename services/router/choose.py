@@ -40,10 +40,11 @@ def score_of(quality: float, cost_microusd: float, latency_ms: float, weights: W
 
 def probabilities(scores: Sequence[float], weights: Weights) -> list[float]:
     """The chance of each, in the order given; of equal ones the first counts as best. They add up to 1."""
-    best = max(range(len(scores)), key=lambda i: (scores[i], -i))
+    best = max(range(len(scores)), key=scores.__getitem__)
     if weights.most_explored <= 0 or len(scores) < 2:
         return [float(i == best) for i in range(len(scores))]
-    shares = [1 / (len(scores) + weights.sharpness * (scores[best] - score)) for score in scores]
+    k, sharpness, most = len(scores), weights.sharpness, scores[best]
+    shares = [1 / (k + sharpness * (most - score)) for score in scores]
     shares[best] = 0.0
     scale = min(1.0, weights.most_explored / sum(shares))
     chances = [round(share * scale, 9) for share in shares]

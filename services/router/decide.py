@@ -28,6 +28,8 @@ AUTO = "auto"
 EXPECTED_OUTPUT_TOKENS = 300
 MOST_REASONS = 3
 LINK = "CONNECTED"
+EMBEDDINGS = "embeddings"
+"""What a model does that makes vectors, and answers nothing: it is no candidate for an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +122,17 @@ class Field:
     weights: ChoiceWeights = field(default_factory=ChoiceWeights)
 
 
-def prepare(shape: Shape, offers: Sequence[Offer], rules: Rules) -> Field:
+def prepare(shape: Shape, offers: tuple[Offer, ...], rules: Rules) -> Field:
     """Raises NotFound MODEL_UNKNOWN when the hints name models, and there is none of them."""
     hints = rules.clamp(Hints.FromString(shape.hints))
+    fitting = [offer for offer in offers if is_of_kind(offer, shape)]
     names = hints.models or shape.models
-    if names and not any(is_asked(offer, hints.models, shape.models) for offer in offers):
+    if names and not any(is_asked(offer, hints.models, shape.models) for offer in fitting):
         named = ", ".join(hints.models or sorted(shape.models))
         raise NotFound("MODEL_UNKNOWN", f"There is no model {named} here. GET /v1/models lists what there is.")
     open_: list[Plan] = []
     closed: list[Candidate] = []
-    for offer in offers:
+    for offer in fitting:
         why = unfit(offer, shape, hints, rules)
         if why:
             closed.append(candidate_of(offer, filter=why[0], closed=why[1]))
@@ -137,7 +140,7 @@ def prepare(shape: Shape, offers: Sequence[Offer], rules: Rules) -> Field:
             open_.append(plan_of(offer))
     weights = rules.weights
     return Field(
-        shape, rules, hints, tuple(open_), tuple(in_order(closed)), tuple(offers),
+        shape, rules, hints, tuple(open_), tuple(in_order(closed)), offers,
         ChoiceWeights(per_usd=weights.per_usd, per_s=weights.per_s, sharpness=weights.sharpness,
                       most_explored=weights.most_explored),
     )  # fmt: skip
@@ -230,6 +233,11 @@ def in_order(closed: Iterable[Candidate]) -> list[Candidate]:
     return sorted(closed, key=lambda c: (TIERS.index(c.tier), c.provider, c.model))
 
 
+def is_of_kind(offer: Offer, shape: Shape) -> bool:
+    """It answers, or it makes vectors, as is asked for."""
+    return (EMBEDDINGS in offer.capabilities) == (EMBEDDINGS in shape.needs)
+
+
 def is_asked(offer: Offer, hinted: Sequence[str], of_key: frozenset[str]) -> bool:
     if hinted and offer.model not in hinted and offer.name not in hinted:
         return False
@@ -246,8 +254,6 @@ def unfit(offer: Offer, shape: Shape, hints: Hints, rules: Rules) -> tuple[str, 
         return "policy", f"The policy allows no model of the {offer.tier} tier."
     if shape.tier != AUTO and TIERS.index(offer.tier) < TIERS.index(shape.tier):
         return "tier", f"It is of the {offer.tier} tier, above the one that was asked for."
-    if ("embeddings" in offer.capabilities) != ("embeddings" in shape.needs):
-        return "capability", "It makes vectors of texts, and no answers, or the other way round."
     if lacking := shape.needs - offer.capabilities:
         return "capability", f"It cannot do this: {', '.join(sorted(lacking))}."
     if away := not_where(offer, hints):
@@ -422,7 +428,8 @@ def cheaper_tier(question: Question, field: Field, moment: Moment) -> str:
     hints.CopyFrom(field.hints)
     del hints.models[:]
     shape = Shape(AUTO, field.shape.needs, hints.SerializeToString(), field.shape.models)
-    fitting = tuple(plan_of(o) for o in field.offers if not unfit(o, shape, hints, field.rules))
+    alike = [offer for offer in field.offers if is_of_kind(offer, shape)]
+    fitting = tuple(plan_of(offer) for offer in alike if not unfit(offer, shape, hints, field.rules))
     open_, _ = examine(question, Field(shape, field.rules, hints, fitting, (), ()), moment)
     tiers = {rated.tier for rated in open_}
     return next((tier for tier in TIERS if tier in tiers), "")

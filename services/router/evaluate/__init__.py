@@ -1,0 +1,1 @@
+"""How good the router's own choices are on rows whose outcomes are known: `soma route`."""
