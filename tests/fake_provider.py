@@ -1,4 +1,4 @@
-"""A provider that speaks OpenAI's wire as told, well or badly. Deterministic; used in process, or as a process:
+"""A provider that speaks OpenAI's wire as told, well or badly; Anthropic's too, when it is given the stream. Deterministic; used in process, or as a process:
 
     python -m tests.fake_provider --port 9999 --words 64 --pace-ms 50 --cut-after 10
 
@@ -70,6 +70,11 @@ class Behaviour:
     """`: ping` lines between the chunks, and while waiting for the first."""
     split_bytes: int = 0
     """Writes of so many bytes whatever the chunks are; 0 for whole ones."""
+    model: str = ""
+    """The one that it names in its chunks."""
+    raw: str = ""
+    """This instead of words: a recorded stream, as it is."""
+    content_type: str = "text/event-stream"
 
 
 @dataclass(slots=True)
@@ -93,6 +98,7 @@ class FakeProvider:
     def application(self) -> web.Application:
         application = web.Application(client_max_size=16 * 1024 * 1024)
         application.router.add_post("/v1/chat/completions", self.complete)
+        application.router.add_post("/v1/messages", self.complete)
         application.router.add_post("/behave", self.behave)
         application.router.add_get("/asked", self.tell_asked)
         application.router.add_get("/asked/last", self.tell_last)
@@ -116,7 +122,7 @@ class FakeProvider:
         if be.status != 200:
             headers = {"retry-after": be.retry_after, "location": be.location}
             return web.Response(status=be.status, text=be.complaint, headers={k: v for k, v in headers.items() if v})
-        kind = "text/html" if be.rubbish == "html" else "text/event-stream"
+        kind = "text/html" if be.rubbish == "html" else be.content_type
         response = web.StreamResponse(headers={"content-type": kind})
         await response.prepare(request)
         try:
@@ -131,6 +137,8 @@ class FakeProvider:
             await response.write(b": ping\n\n")
             await asyncio.sleep(PING_MS / 1000)
         await asyncio.sleep(0 if be.comments else be.wait_ms / 1000)
+        if be.raw:
+            return await self._send(response, be, [be.raw.encode("utf-8", "surrogateescape")])
         held: list[bytes] = []
         for n in range(be.words + 1):
             if be.cut_after == n:
@@ -179,10 +187,11 @@ def said(be: Behaviour) -> str:
 
 
 def chunk(be: Behaviour, number: int) -> bytes:
-    delta = json.dumps(
-        {"id": "c", "choices": [{"index": 0, "delta": {"content": word(be, number)}, "finish_reason": None}]}
-    )
-    raw = delta.encode()
+    delta: dict[str, object] = {
+        "id": "c",
+        "choices": [{"index": 0, "delta": {"content": word(be, number)}, "finish_reason": None}],
+    }
+    raw = json.dumps(delta | ({"model": be.model} if be.model else {})).encode()
     if be.bad_utf8:
         raw = raw.replace(b'"}, "finish', b'\xff"}, "finish')
     return (b": ping\n\n" if be.comments else b"") + b"data: " + raw + b"\n\n"

@@ -30,6 +30,9 @@ from soma.agent.v1.conversation_service_pb2_grpc import ConversationServiceStub
 from soma.agent.v1.health_service_pb2_grpc import HealthServiceStub
 from soma.canvas.v1.canvas_service_pb2_grpc import CanvasServiceStub
 from soma.console.v1.audit_service_pb2_grpc import AuditServiceStub
+from soma.router.v1.key_service_pb2_grpc import KeyServiceStub
+from soma.router.v1.policy_service_pb2_grpc import PolicyServiceStub
+from soma.router.v1.provider_service_pb2_grpc import ProviderServiceStub
 from soma.router.v1.router_service_pb2_grpc import RouterServiceStub
 from tests.stores import running_postgres, running_valkey
 
@@ -52,6 +55,9 @@ class Person:
     router: RouterServiceStub
     canvas: CanvasServiceStub
     audit: AuditServiceStub
+    policies: PolicyServiceStub
+    keys: KeyServiceStub
+    providers: ProviderServiceStub
 
 
 @dataclass
@@ -77,10 +83,11 @@ class House:
         roles: tuple[str, ...] = ("member",),
         ttl_s: int = 600,
         at: str = "agent",
+        router: str = "router",
     ) -> Person:
-        """Someone who calls the agent named `at`."""
+        """Someone who calls the agent named `at`, and the router so named."""
         token = self.token(tenant, name, roles, ttl_s)
-        agent, router = self.channel(at), self.channel("router")
+        agent, routing = self.channel(at), self.channel(router)
         return Person(
             self,
             tenant,
@@ -88,9 +95,12 @@ class House:
             (("authorization", f"Bearer {token}"),),
             ChatServiceStub(agent),
             ConversationServiceStub(agent),
-            RouterServiceStub(router),
+            RouterServiceStub(routing),
             CanvasServiceStub(self.channel("canvas")),
             AuditServiceStub(self.channel("console")),
+            PolicyServiceStub(routing),
+            KeyServiceStub(routing),
+            ProviderServiceStub(routing),
         )
 
     def health(self) -> HealthServiceStub:

@@ -38,8 +38,14 @@ class Binding:
     @property
     def path(self) -> str:
         """With each * named after its collection: /v1/conversations/{conversation}/turns/{turn}:watch."""
-        plain = re.sub(r"\{[^={}]+=([^{}]+)\}", r"\1", self.template)
+        plain = re.sub(r"\{([^={}]+)=\*\*\}", r"{\1}", self.template)
+        plain = re.sub(r"\{[^={}]+=([^{}]+)\}", r"\1", plain)
         return re.sub(r"(\w+)/\*", lambda found: f"{found[1]}/{{{singular(found[1])}}}", plain)
+
+    @property
+    def long_names(self) -> list[str]:
+        """The fields in the path whose values may hold slashes."""
+        return re.findall(r"\{([^={}]+)=\*\*\}", self.template)
 
     @property
     def collections(self) -> list[str]:
@@ -67,6 +73,11 @@ class Method:
     @property
     def request(self) -> Descriptor:
         return self.descriptor.input_type
+
+    @property
+    def is_openai(self) -> bool:
+        """Its bodies are OpenAI's, as bytes; so are its refusals, by HTTP."""
+        return bool(self.descriptor.GetOptions().Extensions[annotations_pb2.http].response_body)
 
     @property
     def bindings(self) -> list[Binding]:

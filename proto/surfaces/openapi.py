@@ -15,7 +15,7 @@ from typing import Any
 from proto.surfaces.contract import Contract, Method
 from proto.surfaces.operations import alias, operation
 from proto.surfaces.reasons import Reason, catalogue
-from proto.surfaces.refused import default_answer, examples, status_schemas, told
+from proto.surfaces.refused import OPENAI_ERROR, default_answer, examples, status_schemas, told
 from proto.surfaces.shapes import Shapes
 
 ABOUT = """\
@@ -53,7 +53,7 @@ def document(contract: Contract, version: str) -> Mapping[str, Any]:
                 "description": "A person's token, of the issuer that the mesh trusts.",
             }},
             "schemas": dict(sorted((shapes.schemas | status_schemas(known)).items())),
-            "responses": {"Refused": default_answer()},
+            "responses": {"Refused": default_answer(), "OpenAIRefused": default_answer(OPENAI_ERROR)},
             "examples": examples(known),
         },
     }  # fmt: skip

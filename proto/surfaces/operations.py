@@ -11,18 +11,22 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from proto.surfaces.contract import Binding, Method
 from proto.surfaces.reasons import Reason, reasons_of
-from proto.surfaces.refused import answers
+from proto.surfaces.refused import OPENAI_ERROR, STATUS, answers
 from proto.surfaces.rules import needs_value
 from proto.surfaces.shapes import WELL_KNOWN, Shapes
 
 SEGMENT = "^[^/:]+$"
-REFUSED = "#/components/responses/Refused"
+SEGMENTS = r"^[a-zA-Z0-9_@][a-zA-Z0-9_@.:-]*(/[a-zA-Z0-9_@][a-zA-Z0-9_@.:-]*)*$"
+"""Such as models have that are named after their owners."""
+REFUSED, OPENAI_REFUSED = "#/components/responses/Refused", "#/components/responses/OpenAIRefused"
+EVENTS = "text/event-stream"
 
 
 def operation(method: Method, binding: Binding, shapes: Shapes, known: Mapping[str, Reason]) -> dict[str, Any]:
     service = method.descriptor.containing_service
     body = body_of(method, binding, shapes)
     reasons = reasons_of(method, known, by_body=bool(body))
+    form, other = (OPENAI_ERROR, OPENAI_REFUSED) if method.is_openai else (STATUS, REFUSED)
     return (
         {"operationId": operation_id(method), "tags": [service.name], "summary": in_words(method.descriptor.name)}
         | {"description": shapes.text(method.descriptor.full_name)}
@@ -30,7 +34,7 @@ def operation(method: Method, binding: Binding, shapes: Shapes, known: Mapping[s
         | ({"x-audit": method.rule.audit} if method.rule.audit else {})
         | {"parameters": [*path_parameters(binding), *query_parameters(method, binding, shapes)]}
         | ({"requestBody": body} if body else {})
-        | {"responses": {"200": success(method, shapes), **answers(reasons), "default": {"$ref": REFUSED}}}
+        | {"responses": {"200": success(method, shapes), **answers(reasons, form), "default": {"$ref": other}}}
     )
 
 
@@ -56,7 +60,7 @@ def path_parameters(binding: Binding) -> Iterator[Mapping[str, Any]]:
         yield {
             "name": name, "in": "path", "required": True,
             "description": f"What stands behind `{collection}/` in the resource's name.",
-            "schema": {"type": "string", "pattern": SEGMENT},
+            "schema": {"type": "string", "pattern": SEGMENTS if name in binding.long_names else SEGMENT},
         }  # fmt: skip
 
 
@@ -109,13 +113,17 @@ def body_of(method: Method, binding: Binding, shapes: Shapes) -> Mapping[str, An
 def success(method: Method, shapes: Shapes) -> Mapping[str, Any]:
     """A stream's schema is that of its text; what its events are stands beside it."""
     message = method.descriptor.output_type
+    if method.is_openai:
+        kinds = {"application/json": {"schema": {"type": "object"}}}
+        streamed = {EVENTS: {"schema": {"type": "string"}}} if method.descriptor.server_streaming else {}
+        return {"description": shapes.text(message.full_name), "content": kinds | streamed}
     event = shapes.answer(message)
     if not method.descriptor.server_streaming:
         return {"description": shapes.text(message.full_name), "content": {"application/json": {"schema": event}}}
     says = [shapes.text(oneof.full_name) for oneof in message.oneofs if not oneof.name.startswith("_")]
     return {
         "description": " ".join([f"A stream of {message.name}.", *says]),
-        "content": {"text/event-stream": {"schema": {"type": "string"}, "x-event-schema": event}},
+        "content": {EVENTS: {"schema": {"type": "string"}, "x-event-schema": event}},
     }
 
 

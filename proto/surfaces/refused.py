@@ -11,7 +11,7 @@ from proto.surfaces.reasons import Reason
 DOMAIN = "soma"
 ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
 RETRY_INFO = "type.googleapis.com/google.rpc.RetryInfo"
-STATUS = "google.rpc.Status"
+STATUS, OPENAI_ERROR = "google.rpc.Status", "openai.Error"
 CODES = {400: 3, 401: 16, 403: 7, 404: 5, 409: 10, 413: 3, 429: 8, 500: 13, 503: 14, 504: 4}
 """google.rpc.Code by HTTP status, for the examples."""
 CODES_OF = {"REQUEST_ID_REUSED": 6, "CANVAS_FULL": 9}
@@ -19,22 +19,23 @@ CODES_OF = {"REQUEST_ID_REUSED": 6, "CANVAS_FULL": 9}
 RETRIED = (429, 503)
 
 
-def answers(reasons: Iterable[Reason]) -> Mapping[str, Any]:
-    """A response a status, in order, each naming its reasons."""
+def answers(reasons: Iterable[Reason], form: str = STATUS) -> Mapping[str, Any]:
+    """A response a status, in order, each naming its reasons. `form` is the schema of its body."""
     by_status: dict[int, list[Reason]] = defaultdict(list)
     for reason in reasons:
         by_status[reason.status].append(reason)
-    return {str(status): answer(found) for status, found in sorted(by_status.items())}
+    return {str(status): answer(found, form) for status, found in sorted(by_status.items())}
 
 
-def answer(reasons: list[Reason]) -> Mapping[str, Any]:
+def answer(reasons: list[Reason], form: str = STATUS) -> Mapping[str, Any]:
+    shown = {"examples": {reason.name: ref("examples", reason.name) for reason in reasons}} if form == STATUS else {}
     return {
         "description": "\n".join(f"- `{reason.name}`: {told(reason)}" for reason in reasons),
         "x-reasons": [reason.name for reason in reasons],
         "content": {
             "application/json": {
-                "schema": ref("schemas", STATUS),
-                "examples": {reason.name: ref("examples", reason.name) for reason in reasons},
+                "schema": ref("schemas", form),
+                **shown,
             }
         },
     }
@@ -51,10 +52,10 @@ def capital(said: str) -> str:
     return said[:1].upper() + said[1:]
 
 
-def default_answer() -> Mapping[str, Any]:
+def default_answer(form: str = STATUS) -> Mapping[str, Any]:
     return {
         "description": "Any other refusal.",
-        "content": {"application/json": {"schema": ref("schemas", STATUS)}},
+        "content": {"application/json": {"schema": ref("schemas", form)}},
     }
 
 
@@ -81,6 +82,7 @@ def status_schemas(known: Mapping[str, Reason]) -> dict[str, Any]:
     """google.rpc's messages as they come here: always with a reason, sometimes with a delay."""
     info = {"reason": {"type": "string", "enum": [reason.name for reason in known.values() if reason.status]}}
     return {
+        OPENAI_ERROR: openai_error(),
         STATUS: {
             "type": "object",
             "title": "Status",
@@ -119,6 +121,28 @@ def status_schemas(known: Mapping[str, Reason]) -> dict[str, Any]:
             },
             "required": ["@type", "retryDelay"],
         },
+    }
+
+
+def openai_error() -> Mapping[str, Any]:
+    code = "`x-reasons` in small letters, but where OpenAI has a word of its own: `model_not_found`."
+    return {
+        "type": "object",
+        "title": "Error",
+        "description": "A refusal as OpenAI's clients know it.",
+        "properties": {
+            "error": {
+                "type": "object",
+                "properties": {
+                    "message": {"type": "string", "description": "One sentence for a person."},
+                    "type": {"type": "string", "description": "Such as `invalid_request_error`."},
+                    "param": {"type": ["string", "null"], "description": "The field that is to blame."},
+                    "code": {"type": "string", "description": code},
+                },
+                "required": ["message", "type", "param", "code"],
+            }
+        },
+        "required": ["error"],
     }
 
 

@@ -35,8 +35,11 @@ WORDS: Mapping[str, Mapping[str, Word]] = {
     "int32": NUMBER,
     "uint32": NUMBER,
     "double": NUMBER,
-    # A string in JSON, so only the sign can be said.
-    "int64": {"gte": lambda least: {"pattern": "^[0-9]{1,19}$"} if least == 0 else unknown(f"int64.gte = {least}")},
+    # A string in JSON, so only the sign can be said, and a power of ten as the largest.
+    "int64": {
+        "gte": lambda least: {"pattern": "^[0-9]{1,19}$"} if least == 0 else unknown(f"int64.gte = {least}"),
+        "lte": lambda most: {"allOf": [{"pattern": up_to(most)}]},
+    },
     "repeated": {
         "min_items": lambda least: {"minItems": least},
         "max_items": lambda most: {"maxItems": most},
@@ -53,6 +56,12 @@ WORDS: Mapping[str, Mapping[str, Word]] = {
 EMPTY = re.compile(r"this != ''")
 BYTES = re.compile(r"bytes\(this\)\.size\(\) <= (\d+)")
 """A limit in bytes. JSON Schema counts characters, of which there are never more."""
+
+
+def up_to(most: int) -> str:
+    """What matches the digits of numbers from 0 to a power of ten."""
+    zeros = len(str(most)) - 1
+    return f"^([0-9]{{1,{zeros}}}|10{{{zeros}}})$" if most == 10**zeros else str(unknown(f"int64.lte = {most}"))
 
 
 def rules_of(descriptor: FieldDescriptor) -> FieldRules:

@@ -17,6 +17,8 @@ from proto.surfaces.contract import Contract
 KEPT = ("soma.", "google.rpc", "google.protobuf")
 LEFT_OUT = ("soma.events.",)
 """No client calls an event."""
+BYTES = "google/api/httpbody.proto"
+"""What is bytes on the wire is spoken by another's clients: OpenAI's."""
 HEAD = '"""The contracts of SomaAgent 01, made by `make gen`. Apache-2.0; so is google/rpc, which is Google\'s."""\n'
 
 
@@ -41,6 +43,7 @@ def needed(everything: FileDescriptorSet) -> list[FileDescriptorProto]:
         if f.package.startswith(KEPT)
         and not f.package.startswith(LEFT_OUT)
         and not f.name.endswith("/descriptor.proto")
+        and BYTES not in f.dependency
     ]
     names = {f.name for f in kept}
     for file in kept:

@@ -1,4 +1,5 @@
-"""The one door to Valkey (Redis). Every key begins with {tenant}, so that a cluster keeps a tenant's keys together.
+"""The one door to Valkey (Redis). Every key begins with {tenant}, so that a cluster keeps a tenant's keys together;
+what belongs to no tenant begins with a word of its own in the same braces.
 
 Nothing lives only here that may not be lost: callers go on without it when it is away.
 """
@@ -9,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import PubSub
@@ -21,6 +22,10 @@ WAIT_S = 2.0
 CONNECT_S = 1.0
 PING_S = 1.0
 SCANNED = 1000
+RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+
+Words: TypeAlias = tuple[str | bytes | int, ...]
+"""A command with what it needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,26 @@ class Cache:
         with cache_errors():
             await self.redis.unlink(*keys)
 
+    async def time_ms(self) -> int:
+        """By Valkey's own clock, since 1970."""
+        with cache_errors():
+            seconds, microseconds = await self.redis.time()
+        return seconds * 1000 + microseconds // 1000
+
+    async def claim(self, key: str, owner: bytes, keep_s: int) -> bytes | None:
+        """Who has had the key until now. None: from now on it is the owner's, for so many seconds."""
+        with cache_errors():
+            held = await self.redis.set(key, owner, nx=True, get=True, ex=keep_s)
+        return held if isinstance(held, bytes) else None
+
+    async def together(self, commands: Sequence[Words]) -> list[Any]:
+        """Their answers, after one round trip. When one is refused the others may have been done."""
+        with cache_errors():
+            async with self.redis.pipeline(transaction=False) as pipe:
+                for words in commands:
+                    pipe.execute_command(*words)
+                return await pipe.execute()
+
     async def publish(self, channel: str, news: bytes) -> None:
         """Tell whoever listens now. Nobody else will hear of it."""
         with cache_errors():
@@ -96,6 +121,11 @@ async def heard(pubsub: PubSub) -> AsyncIterator[tuple[str, bytes]]:
                 await pubsub.ping()
             elif is_kind(message, "pmessage"):
                 yield message["channel"].decode(), message["data"]
+
+
+def released(key: str, owner: bytes) -> Words:
+    """Gives a claimed key back, if it is still the owner's."""
+    return "EVAL", RELEASE, 1, key, owner
 
 
 def is_kind(message: dict[str, Any] | None, kind: str) -> bool:

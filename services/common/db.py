@@ -8,8 +8,8 @@ async with db.upkeep(caller) as tx:      # writes that are nobody's action: chec
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -102,6 +102,23 @@ class Transaction:
         key = await self._key(self.caller.subject)
         now = self.clock.now()
         self.tell(audit.event(self.caller, key, action, self.call, now, resource=resource, reason=reason))
+
+    @contextmanager
+    def aside(self, call: Call) -> Iterator[list[outbox.Row]]:
+        """What is told within is told in the name of another call, of the same tenant, and gathered instead of written:
+        `add` writes it."""
+        if call.caller.tenant != self.caller.tenant:
+            raise ValueError(f"a call of {call.caller.tenant} in a transaction of {self.caller.tenant}")
+        own, gathered = (self.caller, self.call, self._told), list[outbox.Row]()
+        self.caller, self.call, self._told = call.caller, call, gathered
+        try:
+            yield gathered
+        finally:
+            self.caller, self.call, self._told = own
+
+    def add(self, gathered: Sequence[outbox.Row]) -> None:
+        """Write down at commit what was told aside."""
+        self._told.extend(gathered)
 
     async def settle(self) -> bool:
         """Write down what was told, the transaction's own action last. Called at commit. Whether there was any."""

@@ -18,7 +18,9 @@ from grpc import aio
 
 from services.common import validation
 from services.common.access import Rule, rule_of
+from services.common.api_keys import is_key
 from services.common.call import Call, current
+from services.common.caller import Caller
 from services.common.errors import Invalid, Refusal, TooLate, Unauthenticated, Unexpected
 from services.common.identity import peer_of, service_account
 from services.common.spans import parse
@@ -27,6 +29,7 @@ from services.common.tokens import Verifier
 
 UNARY_DEADLINE_S = 20.0
 AUDIT_DEADLINE_S = 2.0
+KEY_ELSEWHERE = "An API key opens the OpenAI paths alone. Sign in, and send your token here."
 MALFORMED = object()
 STATUS = {code.value[0]: code for code in grpc.StatusCode}
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -40,6 +43,13 @@ class Trail(Protocol):
         """What was read, or refused for a reason."""
 
 
+class Keys(Protocol):
+    """Who knows whose API key it is."""
+
+    async def caller(self, secret: str) -> Caller:
+        """Raises Unauthenticated TOKEN_REFUSED for one that is not good."""
+
+
 @dataclass(frozen=True, slots=True)
 class Guard:
     """Decides for each call whether its handler runs, and turns what goes wrong into a status."""
@@ -50,6 +60,8 @@ class Guard:
     sight: Sight
     trail: Trail
     audits_reads: bool = False
+    keys: Keys | None = None
+    """Where methods take API keys."""
 
     async def identify(self, rule: Rule, context: Context) -> Call:
         """Who calls, and through whom. Raises Denied WORKLOAD_REFUSED, Unauthenticated TOKEN_REFUSED."""
@@ -61,8 +73,16 @@ class Guard:
                 traceparent = str(value)
         workload = peer_of(context.auth_context(), self.trust_domain, self.namespace)
         rule.check_workload(service_account(workload))
-        person = None if rule.public else await self.verifier.caller(bearer(token), rule.token_grace_s)
+        person = None if rule.public else await self._person(rule, bearer(token))
         return Call(rule.method, rule.action, workload, traceparent, person)
+
+    async def _person(self, rule: Rule, token: str) -> Caller:
+        """Whose token it is, or whose API key, where the method takes keys."""
+        if not is_key(token):
+            return await self.verifier.caller(token, rule.token_grace_s)
+        if not rule.api_keys or self.keys is None:
+            raise Unauthenticated("TOKEN_REFUSED", KEY_ELSEWHERE)
+        return await self.keys.caller(token)
 
     async def answer(self, fault: BaseException, call: Call, context: Context) -> None:
         """Abort the call with what the fault means. What is nobody's answer, such as a hang-up, is left as it is."""

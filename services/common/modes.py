@@ -30,6 +30,8 @@ class Allowance:
     """The deterministic model is in the catalogue."""
     audits_reads: bool = False
     """The audit trail tells of what people read, too."""
+    self_hosted_only: bool = False
+    """Only models that the owner of the mesh runs may be called."""
 
 
 ALLOWS = {
@@ -38,6 +40,11 @@ ALLOWS = {
     Mode.TEST: Allowance(reflection=False, dev_issuer=True, outside_providers=False, scripted_model=True),
     Mode.PRODUCTION: Allowance(reflection=False, dev_issuer=False, outside_providers=True, scripted_model=False),
     Mode.PRODUCTION_ENTERPRISE: Allowance(
-        reflection=False, dev_issuer=False, outside_providers=True, scripted_model=False, audits_reads=True
+        reflection=False,
+        dev_issuer=False,
+        outside_providers=True,
+        scripted_model=False,
+        audits_reads=True,
+        self_hosted_only=True,
     ),
 }

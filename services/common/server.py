@@ -22,7 +22,7 @@ from services.common.config import RoomConfig
 from services.common.db import Database, open_database
 from services.common.errors import Refusal
 from services.common.identity import Identity, open_identity
-from services.common.interceptors import Guard, GuardInterceptor
+from services.common.interceptors import Guard, GuardInterceptor, Keys
 from services.common.modes import ALLOWS
 from services.common.people.wrapping import KeyAway
 from services.common.telemetry import Sight, log, open_telemetry
@@ -99,15 +99,18 @@ async def serve(
     services: Sequence[Served],
     drain: Callable[[], Awaitable[None]] = nothing,
     able: Callable[[], bool] = always,
+    keys: Keys | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Then say NOT_SERVING, `drain` (streams end in band), and close what is left.
 
     Health answers for the room as a whole (""), and for each service whether the room is `able` to do its work now.
+    `keys` are asked where a method takes API keys.
     """
     mode = ALLOWS[config.mode]
     guard = Guard(
-        config.trust_domain, config.namespace, ground.verifier, ground.sight, ground.db, audits_reads=mode.audits_reads
-    )
+        config.trust_domain, config.namespace, ground.verifier, ground.sight, ground.db,
+        audits_reads=mode.audits_reads, keys=keys,
+    )  # fmt: skip
     options = (*OPTIONS, *ground.identity.server_options(config.longest_call_s))
     server = aio.server(interceptors=[GuardInterceptor(guard)], options=options)
     for service in services:

@@ -94,7 +94,21 @@ class Sight:
         self.reconcile_time = Gauge(
             "soma_reconcile_time_seconds", "When it was last compared, in Unix time.", registry=registry
         )
+        self.overrun = Counter(
+            "soma_overrun_microusd_total", "Money that providers billed and no budget had room for.", ["provider"],
+            registry=registry,
+        )  # fmt: skip
         self.fallbacks = Counter("soma_fallbacks_total", "Models left for others.", ["provider"], registry=registry)
+        self.model_closed = Gauge(
+            "soma_model_closed", "1 while a model rests, or its provider asked for a pause.", ["provider", "model"],
+            registry=registry,
+        )  # fmt: skip
+        self.live_shared = Gauge(
+            "soma_live_shared", "1 while this router hears how models do at the others.", registry=registry
+        )
+        self.policy_refused = Gauge(
+            "soma_policy_refused", "1 while the policy that should hold is corrupt.", ["tenant"], registry=registry
+        )
 
 
 @contextmanager

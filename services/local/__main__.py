@@ -11,7 +11,7 @@ import typer
 
 from services.local.acts import acting
 from services.local.fault import Fault, of_disk
-from services.local.words import audit, events, peer, provider, tenant
+from services.local.words import audit, events, key, peer, policy, provider, route, tenant
 from services.local.words.options import HOME, Data, Person, Tenant
 
 app = typer.Typer(
@@ -26,6 +26,9 @@ app.add_typer(provider.app, name="provider")
 app.add_typer(peer.app, name="peer")
 app.add_typer(audit.app, name="audit")
 app.add_typer(events.app, name="events")
+app.add_typer(route.app, name="route")
+route.app.add_typer(policy.app, name="policy")
+app.add_typer(key.app, name="key")
 
 
 class Engine(StrEnum):

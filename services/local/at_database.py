@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
-def operator() -> Caller:
-    from services.common.caller import Caller
+def operator(tenant: str = "") -> Caller:
+    """Fault for what cannot be the name of a tenant."""
+    from services.common.caller import TENANT, Caller
 
-    return Caller.system("operator", "")
+    if tenant and not TENANT.fullmatch(tenant):
+        raise Fault(f"{tenant!r} cannot be a tenant: use 2 to 40 of a-z, 0-9 and _, beginning with a letter.")
+    return Caller.system("operator", tenant)
 
 
 def log_url(stack: Stack) -> str:
@@ -31,8 +34,8 @@ def log_url(stack: Stack) -> str:
 
 
 @asynccontextmanager
-async def opened(stack: Stack) -> AsyncIterator[Database]:
-    """As the workers' room. ConnectionError at once when the mesh is down: a room would wait for it."""
+async def opened(stack: Stack, room: str = "workers") -> AsyncIterator[Database]:
+    """With the room's login. ConnectionError at once when the mesh is down: a room would wait for it."""
     from services.common import schema
     from services.common.clock import SystemClock
     from services.common.db import open_database
@@ -41,7 +44,7 @@ async def opened(stack: Stack) -> AsyncIterator[Database]:
 
     async with schema.connected(admin_url_of(stack)):
         """It answers."""
-    async with open_database(database_url(stack, "workers"), stack.keys_url, SystemClock(), connections=4) as db:
+    async with open_database(database_url(stack, room), stack.keys_url, SystemClock(), connections=4) as db:
         yield db
 
 

@@ -49,10 +49,9 @@ def parts_of(stack: Stack) -> tuple[Part, ...]:
         raise Fault(
             f"In mode {stack.mode} people sign in at an issuer of their own: one machine serves DEVELOPER and TEST."
         )
-    model = () if ALLOWS[stack.mode].scripted_model else (model_part(stack),)
     log = (kafka_part(stack),) if stack.log.with_kafka else ()
     return (
-        postgres_part(stack), valkey_part(stack), *log, issuer_part(stack), *model, router_part(stack),
+        postgres_part(stack), valkey_part(stack), *log, issuer_part(stack), model_part(stack), router_part(stack),
         canvas_part(stack), agent_part(stack), console_part(stack), workers_part(stack), edge_part(stack),
     )  # fmt: skip
 
@@ -90,10 +89,15 @@ def issuer_part(stack: Stack) -> Part:
 
 
 def model_part(stack: Stack) -> Part:
-    port = stack.ports["model"]
-    environment = {"SOMA_LISTEN": stack.address("model")}
+    """Where the scripted model answers, this one makes vectors alone."""
+    speaks = not ALLOWS[stack.mode].scripted_model
+    environment = {
+        "SOMA_LISTEN": stack.address("model") if speaks else "",
+        "SOMA_EMBEDDINGS_LISTEN": stack.address("embeddings"),
+    }
+    port = stack.ports["model" if speaks else "embeddings"]
     return Part(
-        "model", "a small model of its own", module("services.local.model"), port, Answers(port, "/health"), environment
+        "model", "small models of its own", module("services.local.model"), port, Answers(port, "/health"), environment
     )
 
 
@@ -101,6 +105,7 @@ def router_part(stack: Stack) -> Part:
     environment = room_environment(stack, "router") | {
         "SOMA_PROVIDERS_FILE": str(stack.home / "providers.toml"),
         "SOMA_SECRETS_DIR": str(stack.home / "secrets"),
+        "SOMA_EMBEDDINGS_URL": f"http://{stack.address('embeddings')}/v1",
     }
     if not ALLOWS[stack.mode].scripted_model:
         environment["SOMA_LOCAL_MODEL_URL"] = f"http://{stack.address('model')}/v1"
@@ -175,6 +180,7 @@ def room_environment(stack: Stack, room: str) -> dict[str, str]:
         "SOMA_LOG_URL": log_url(stack, stack.log.engine),
         "SOMA_CACHE_URL": valkey.url(stack.ports["valkey"], stack.passwords["valkey"]),
         "SOMA_TELEMETRY_DIR": str(stack.home / "telemetry"),
+        "OPENBLAS_NUM_THREADS": "1",  # numpy's threads spin while they wait, and all rooms share the cores
     }
 
 

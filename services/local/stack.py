@@ -34,7 +34,7 @@ ROOMS = ("router", "agent", "canvas", "console", "workers")
 PARTS = ("edge", "local", "supervisor", "postgres", "valkey", "kafka", "issuer", "model", *ROOMS)
 """Names that no program from outside is given."""
 INNER = (
-    "postgres", "valkey", "kafka", "kafka_controller", "issuer", "model", *ROOMS,
+    "postgres", "valkey", "kafka", "kafka_controller", "issuer", "model", "embeddings", *ROOMS,
     *(f"{room}_metrics" for room in ROOMS), "edge_admin", GRPC,
 )  # fmt: skip
 SECRETS = ("postgres", "valkey", "kafka", *(f"soma_{room}" for room in ROOMS))

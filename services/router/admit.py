@@ -161,6 +161,7 @@ class Admission:
             scopes=admitted.scopes,
             most=most_of(question, admitted.offer),
             context_hash=hashlib.sha256(admitted.decision.SerializeToString()).hexdigest(),
+            catalogue=admitted.field.catalogue,
         )
 
 

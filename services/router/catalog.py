@@ -2,77 +2,23 @@
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib import resources
-from ipaddress import ip_address
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
-from urllib.parse import urlsplit
-
-import msgspec
 
 from services.common.modes import Allowance
-from services.router.offers import USUAL, Limits, Offer, Price, Provider
-from services.router.prices import PriceTable
+from services.router.entries import ModelEntry, ProviderEntry, Unreadable, built_in, is_here, merge, parse
+from services.router.offers import QUALITY, Offer, Price, Provider
+from services.router.prices import Listed, PriceTable
 from soma.common.v1.model_pb2 import Decision
 
-MOST_FILE_BYTES = 1024 * 1024
+__all__ = ["Catalog", "Sources", "Unreadable"]
+
 MOST_KEY_BYTES = 16 * 1024
-MOST_PROVIDERS = 256
-OURS = frozenset({"local", "scripted"})
 UNKNOWN_WINDOW = 8192
-
-Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
-Text = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-Money = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
-Count = Annotated[int, msgspec.Meta(ge=1, le=10**8)]
-Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
-
-
-class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """[[provider.model]] of a catalogue file."""
-
-    name: Text
-    tier: Literal["premium", "standard", "slm"]
-    price_in: Money | None = None
-    price_out: Money | None = None
-    window: Count | None = None
-    max_tokens: Count = 4096
-    latency_ms: Count = 800
-    priced_as: str = ""
-    options: dict[str, str | int | float | bool] = {}
-
-
-class ProviderEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """[[provider]] of a catalogue file."""
-
-    name: Name
-    base_url: str = ""
-    kind: Literal["openai", "scripted"] = "openai"
-    needs_key: bool = True
-    asks_usage: bool = True
-    max_tokens_field: Text = "max_tokens"
-    running: Count = USUAL.running
-    queued: Annotated[int, msgspec.Meta(ge=0, le=10**6)] = USUAL.queued
-    queue_s: Seconds = USUAL.queue_s
-    first_text_s: Seconds = USUAL.first_text_s
-    idle_s: Seconds = USUAL.idle_s
-    total_s: Seconds = USUAL.total_s
-    model: tuple[ModelEntry, ...] = ()
-
-    @property
-    def limits(self) -> Limits:
-        return Limits(self.running, self.queued, self.queue_s, self.first_text_s, self.idle_s, self.total_s)
-
-
-class CatalogFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    provider: Annotated[tuple[ProviderEntry, ...], msgspec.Meta(max_length=MOST_PROVIDERS)] = ()
-
-
-class Unreadable(Exception):  # noqa: N818 - a sentence for the log
-    """A catalogue file that cannot be used. Its text says where and why."""
+UNKNOWN_CAPABILITIES = frozenset({"tools", "json"})
+"""Of a model that the price table does not have: most have them, and one that has not says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,105 +43,114 @@ class Sources:
     local_model_url: str = ""
     providers_file: Path | None = None
     secrets_dir: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    from_vault: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The secrets of `key_vault`, as they were fetched last."""
+    embeddings_url: str = ""
 
     def read(self) -> Catalog:
         """The catalogue as the files stand now. Raises Unreadable for a broken providers file."""
-        entries = merge(built_in(), self._users())
-        offers = [offer for entry in entries for offer in self._offers(entry)]
-        return Catalog(tuple(offers), self.prices.version)
+        return self._catalog(merge(built_in(), self._users()))
 
     def read_ours(self) -> Catalog:
         """The catalogue without the user's providers."""
-        offers = [offer for entry in built_in() for offer in self._offers(entry)]
-        return Catalog(tuple(offers), self.prices.version)
+        return self._catalog(built_in())
+
+    def _catalog(self, entries: Sequence[ProviderEntry]) -> Catalog:
+        return Catalog(tuple(offer for entry in entries for offer in self._offers(entry)), self.prices.version)
 
     def _users(self) -> Sequence[ProviderEntry]:
         if self.providers_file is None or not self.providers_file.exists():
             return ()
-        return check(parse(self.providers_file), self.providers_file)
+        return parse(self.providers_file)
 
     def _offers(self, entry: ProviderEntry) -> Sequence[Offer]:
         if entry.kind == "scripted" and not self.mode.scripted_model:
             return ()
-        key = read_key(self.secrets_dir, entry.name) if entry.needs_key else ""
-        base_url = self.local_model_url if entry.name == "local" else entry.base_url
+        ours = {"local": self.local_model_url, "minilm": self.embeddings_url}
+        base_url = ours.get(entry.name, entry.base_url)
         provider = Provider(
             name=entry.name,
             kind=entry.kind,
             base_url=base_url.rstrip("/"),
-            key=key,
+            key=self._key(entry) if entry.needs_key else "",
             limits=entry.limits,
             asks_usage=entry.asks_usage,
             max_tokens_field=entry.max_tokens_field,
+            jurisdictions=frozenset(entry.jurisdictions),
+            litellm=entry.at_litellm if entry.kind == "litellm" else "",
         )
-        closed = closed_for(entry, provider, self.mode)
-        return [offer_of(model, provider, closed, self.prices) for model in entry.model]
+        closed, closed_by = closed_for(entry, provider, self.mode)
+        return [offer_of(model, entry, provider, closed, closed_by, self.prices) for model in entry.model]
+
+    def _key(self, entry: ProviderEntry) -> str:
+        """From the provider's file, else from the variable or the secret store that the entry names."""
+        found = read_key(self.secrets_dir, entry.name)
+        if not found and entry.key_env:
+            found = self.environment.get(entry.key_env, "").strip()
+        if not found and entry.key_vault:
+            found = self.from_vault.get(entry.key_vault, "").strip()
+        return found if found.isprintable() and found.isascii() else ""
 
 
-def closed_for(entry: ProviderEntry, provider: Provider, mode: Allowance) -> str:
-    """Why a provider cannot be used whatever is asked; empty when it can."""
+def closed_for(entry: ProviderEntry, provider: Provider, mode: Allowance) -> tuple[str, str]:
+    """Why a provider cannot be used whatever is asked, and the filter that says so; both empty when it can."""
     if entry.kind == "scripted":
-        return ""
-    if not provider.base_url:
-        return f"No model server runs here for {entry.name}."
+        return "", ""
+    if not provider.base_url and entry.kind != "litellm":
+        return f"No model server runs here for {entry.name}.", "health"
     if not mode.outside_providers and not is_here(provider.base_url):
-        return "This mode calls no model beyond this machine."
+        return "This mode calls no model beyond this machine.", "mode"
+    if mode.self_hosted_only and not entry.is_self_hosted:
+        return f"This mode calls self-hosted models alone, and {entry.name} is none.", "mode"
     if entry.needs_key and not provider.key:
-        return f"There is no key for {entry.name}. Add one: soma provider add {entry.name} … --key-env VARIABLE"
-    return ""
+        return (
+            f"There is no key for {entry.name}. Add one: soma provider add {entry.name} … --key-env VARIABLE",
+            "health",
+        )
+    return "", ""
 
 
-def offer_of(model: ModelEntry, provider: Provider, closed: str, prices: PriceTable) -> Offer:
-    listed = prices.listed.get(model.priced_as) if model.priced_as else prices.find(model.name, provider.name)
-    price = listed.price if listed else None
-    if model.price_in is not None and model.price_out is not None:
-        price = Price(model.price_in, model.price_out)
-    window = model.window or (listed.window if listed else 0) or UNKNOWN_WINDOW
+def offer_of(
+    model: ModelEntry, entry: ProviderEntry, provider: Provider, closed: str, closed_by: str, prices: PriceTable
+) -> Offer:
+    listed = listing(model, entry, prices)
+    capabilities = listed.capabilities if listed else UNKNOWN_CAPABILITIES
+    traits = listed.traits if listed else frozenset[str]()
     return Offer(
         provider=provider,
         model=model.name,
         tier=model.tier,
-        price=price,
-        window=window,
+        price=price_of(model, listed),
+        window=model.window or (listed.window if listed else 0) or UNKNOWN_WINDOW,
         max_tokens=model.max_tokens,
         latency_ms=model.latency_ms,
         options=model.options,
         closed=closed,
+        closed_by=closed_by,
+        capabilities=capabilities if model.capabilities is None else frozenset(model.capabilities),
+        quality=QUALITY[model.tier] if model.quality is None else model.quality,
+        traits=traits if model.traits is None else frozenset(model.traits),
     )
 
 
-def built_in() -> Sequence[ProviderEntry]:
-    text = resources.files("services.router").joinpath("catalog.toml").read_text()
-    return msgspec.convert(tomllib.loads(text), CatalogFile).provider
+def listing(model: ModelEntry, entry: ProviderEntry, prices: PriceTable) -> Listed | None:
+    """What the price table says of the model."""
+    if model.priced_as:
+        return prices.listed.get(model.priced_as)
+    return prices.find(model.name, entry.at_litellm if entry.kind == "litellm" else entry.name)
 
 
-def parse(file: Path) -> Sequence[ProviderEntry]:
-    """A catalogue file's providers. Raises Unreadable with a sentence that says where."""
-    try:
-        if file.stat().st_size > MOST_FILE_BYTES:
-            raise Unreadable(f"{file} is larger than {MOST_FILE_BYTES:,} bytes.")
-        return msgspec.convert(tomllib.loads(file.read_text()), CatalogFile).provider
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as fault:
-        raise Unreadable(f"{file} is no catalogue: {fault}") from fault
-
-
-def check(entries: Sequence[ProviderEntry], file: Path) -> Sequence[ProviderEntry]:
-    for entry in entries:
-        if entry.name in OURS:
-            raise Unreadable(f"{file}: the name {entry.name} is taken by SomaAgent itself. Choose another.")
-        if entry.kind == "openai" and not is_url(entry.base_url):
-            raise Unreadable(f"{file}: {entry.name} has no base_url that begins with http:// or https://.")
-    return entries
-
-
-def merge(ours: Sequence[ProviderEntry], users: Sequence[ProviderEntry]) -> Sequence[ProviderEntry]:
-    """Ours, then the user's. A provider of the same name is the user's, with the models of both; his win."""
-    named = {entry.name: entry for entry in ours}
-    for entry in users:
-        known = named.get(entry.name)
-        models = {model.name: model for model in (*(known.model if known else ()), *entry.model)}
-        named[entry.name] = msgspec.structs.replace(entry, model=tuple(models.values()))
-    return list(named.values())
+def price_of(model: ModelEntry, listed: Listed | None) -> Price | None:
+    """The entry's own prices, else the table's; those of the cache one by one."""
+    known = listed.price if listed else None
+    if model.price_in is not None and model.price_out is not None:
+        known = Price(model.price_in, model.price_out)
+    if known is None:
+        return None
+    cached = known.price_cached if model.price_cached is None else model.price_cached
+    written = known.price_cache_write if model.price_cache_write is None else model.price_cache_write
+    return Price(known.price_in, known.price_out, cached, written)
 
 
 def read_key(secrets_dir: Path | None, provider: str) -> str:
@@ -207,17 +162,3 @@ def read_key(secrets_dir: Path | None, provider: str) -> str:
             return file.read(MOST_KEY_BYTES).decode().strip()
     except (OSError, UnicodeDecodeError):
         return ""
-
-
-def is_url(url: str) -> bool:
-    parts = urlsplit(url)
-    return parts.scheme in ("http", "https") and bool(parts.hostname)
-
-
-def is_here(url: str) -> bool:
-    """The URL is of this machine's loopback."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -15,8 +15,8 @@ from itertools import repeat
 from typing import NamedTuple
 
 from services.common.errors import Exhausted, Invalid, NotFound, Refusal, Unavailable
+from services.common.learning.choose import Weights, pick, probabilities, score_of
 from services.router.budgets.room import Amount, Left, Room
-from services.router.choose import Weights, pick, probabilities, score_of
 from services.router.offers import MILLION, TIERS, Figures, Offer
 from services.router.policies.rules import Rules
 from services.router.window import Size, room_for_question
@@ -120,6 +120,11 @@ class Field:
     offers: tuple[Offer, ...]
     """All of them."""
     weights: ChoiceWeights = field(default_factory=ChoiceWeights)
+
+    @property
+    def catalogue(self) -> Mapping[str, float]:
+        """What is said of the quality of each open offer before anything is learned, by its name."""
+        return {plan.name: plan.quality for plan in self.plans}
 
 
 def prepare(shape: Shape, offers: tuple[Offer, ...], rules: Rules) -> Field:

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import Protocol
 
 from services.common.learning.posterior import Posterior, View, posterior_of
-from services.common.learning.prior import Prior, prior_of
+from services.common.learning.prior import Prior
 from services.router.admit import Seen
 from services.router.asked import Asked
 from services.router.decide import Field
 
-PRIOR = "prior.bin"
 MOST_VIEWS = 512
 
 
@@ -57,7 +55,3 @@ class Eyes:
         view = posterior.view({plan.name: plan.quality for plan in field.plans})
         self.views[id(field)] = field, view
         return view
-
-
-def shipped_prior() -> Prior:
-    return prior_of(resources.files("services.router").joinpath(PRIOR).read_bytes())

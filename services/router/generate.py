@@ -13,7 +13,7 @@ from services.common.telemetry import Sight, log
 from services.router.admit import Admission, Admitted
 from services.router.answer import Answer
 from services.router.asked import asked_of, asked_to_decide
-from services.router.live import Lane
+from services.router.live import Ended, Lane
 from services.router.models import Adapter, Broken, End
 from soma.common.v1.failure_pb2 import Failure
 from soma.common.v1.model_pb2 import Decision
@@ -178,6 +178,10 @@ class Router:
 
     def _count(self, answer: Answer) -> None:
         provider, model, outcome = answer.offer.provider.name, answer.offer.model, answer.outcome()
+        live, tokens = self.admission.live, outcome.usage.output_tokens
+        total_ms = round((live.monotonic() - answer.began) * 1000)
+        ok = answer.end is not None
+        live.ended(answer.offer, Ended(answer.first_token_ms, total_ms, tokens, outcome.cost_microusd, ok))
         self.sight.tokens.labels(provider, model, "in").inc(outcome.usage.input_tokens)
         self.sight.tokens.labels(provider, model, "out").inc(outcome.usage.output_tokens)
         self.sight.cost.labels(provider).inc(outcome.cost_microusd)

@@ -68,6 +68,9 @@ class Limits:
     """For the whole answer."""
     connect_s: float = 3.0
     """Until there is a connection: its name looked up, its TLS agreed."""
+    running_total: int | None = None
+    """Calls at once to all models of the provider; then `queued` bounds those that wait for any of them. None: each
+    model has its own bounds alone."""
 
 
 USUAL = Limits()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -24,6 +25,8 @@ class Listed:
     price: Price
     window: int
     """0 when the table does not say."""
+    capabilities: frozenset[str] = frozenset()
+    traits: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,27 @@ class Row(msgspec.Struct):
     output_cost_per_token: float | str | None = None
     max_input_tokens: int | str | None = None
     max_tokens: int | str | None = None
+    cache_read_input_token_cost: float | str | None = None
+    cache_creation_input_token_cost: float | str | None = None
+    supports_function_calling: object = None
+    supports_response_schema: object = None
+    supports_vision: object = None
+    supports_reasoning: object = None
+    supports_adaptive_thinking: object = None
+    supports_xhigh_reasoning_effort: object = None
+    supports_native_structured_output: object = None
+    supports_forced_tool_use: object = None
+    supports_sampling_params: object = None
+
+
+CAPABLE = {"supports_function_calling": "tools", "supports_response_schema": "json", "supports_vision": "vision"}
+ABLE = {
+    "supports_reasoning": "thinks",
+    "supports_adaptive_thinking": "adaptive",
+    "supports_xhigh_reasoning_effort": "xhigh",
+    "supports_native_structured_output": "native_json",
+}
+UNABLE = {"supports_forced_tool_use": "no_forced_tools", "supports_sampling_params": "no_sampling"}
 
 
 def price_table() -> PriceTable:
@@ -77,9 +101,19 @@ def listed_of(row: Row) -> Listed | None:
         return None
     if cost_in < 0 or cost_out < 0:
         return None
-    price = Price(per_million(cost_in), per_million(cost_out))
+    cached, written = cache_price(row.cache_read_input_token_cost), cache_price(row.cache_creation_input_token_cost)
+    price = Price(per_million(cost_in), per_million(cost_out), cached, written)
     window = next((n for n in (row.max_input_tokens, row.max_tokens) if isinstance(n, int) and n > 0), 0)
-    return Listed(price, window)
+    return Listed(price, window, flagged(row, CAPABLE, True), flagged(row, ABLE, True) | flagged(row, UNABLE, False))
+
+
+def flagged(row: Row, names: Mapping[str, str], value: bool) -> frozenset[str]:
+    """What the table says so of; what it is silent about is not there."""
+    return frozenset(ours for name, ours in names.items() if getattr(row, name) is value)
+
+
+def cache_price(usd_per_token: float | str | None) -> int | None:
+    return per_million(usd_per_token) if isinstance(usd_per_token, float) and usd_per_token >= 0 else None
 
 
 def per_million(usd_per_token: float) -> int:

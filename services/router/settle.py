@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from services.common.caller import Caller
-from services.common.errors import Unavailable
+from services.common.call import Call
+from services.common.errors import Denied, Exhausted, Unavailable
 from services.common.telemetry import log
-from services.router.store import Ledger, Settlement
+from services.router.store import Settlement
 
 TRY_FOR_S = 120.0
 PAUSE_S = 0.5
@@ -20,14 +21,14 @@ MOST_PENDING = 4096
 class Settlements:
     """Settlements under way. Each is tried for two minutes; one that cannot be written stands in the log."""
 
-    ledger: Ledger
+    write: Callable[[Call, Settlement], Awaitable[None]]
     try_for_s: float = TRY_FOR_S
     pending: set[asyncio.Task[None]] = field(default_factory=set)
 
-    def begin(self, caller: Caller, settlement: Settlement) -> asyncio.Task[None]:
+    def begin(self, call: Call, settlement: Settlement) -> asyncio.Task[None]:
         """Settle beside the call, so that a caller who hangs up does not stop it."""
         once = len(self.pending) >= MOST_PENDING
-        task = asyncio.create_task(self._settle(caller, settlement, 0.0 if once else self.try_for_s), name="settle")
+        task = asyncio.create_task(self._settle(call, settlement, 0.0 if once else self.try_for_s), name="settle")
         self.pending.add(task)
         task.add_done_callback(self.pending.discard)
         return task
@@ -43,34 +44,36 @@ class Settlements:
         for task in set(self.pending):
             task.cancel()
 
-    async def _settle(self, caller: Caller, settlement: Settlement, try_for_s: float) -> None:
+    async def _settle(self, call: Call, settlement: Settlement, try_for_s: float) -> None:
         give_up_at = asyncio.get_running_loop().time() + try_for_s
         try:
-            while not await self._try(caller, settlement):
+            while not await self._try(call, settlement):
                 if asyncio.get_running_loop().time() >= give_up_at:
-                    return report(caller, settlement)
+                    return report(call, settlement)
                 await asyncio.sleep(PAUSE_S)
         except asyncio.CancelledError:
-            report(caller, settlement)
+            report(call, settlement)
             raise
         except Exception as fault:
             log().error("settling failed", exc_info=fault)
-            report(caller, settlement)
+            report(call, settlement)
 
-    async def _try(self, caller: Caller, settlement: Settlement) -> bool:
+    async def _try(self, call: Call, settlement: Settlement) -> bool:
         try:
-            await self.ledger.settled(caller, settlement)
-        except Unavailable:
+            await self.write(call, settlement)
+        except (Unavailable, Exhausted):
             return False
+        except Denied:  # a tenant that this mesh does not serve has no books
+            return True
         return True
 
 
-def report(caller: Caller, settlement: Settlement) -> None:
+def report(call: Call, settlement: Settlement) -> None:
     """The facts that could not be written, so that they can be entered later."""
     outcome = settlement.outcome
     log().error(
         "not settled",
-        tenant=caller.tenant,
+        tenant=call.caller.tenant,
         decision=settlement.decision.id,
         provider=settlement.decision.provider,
         model=settlement.decision.model,

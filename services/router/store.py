@@ -1,25 +1,37 @@
-"""Decisions in Postgres: the rows, and the events that go into the outbox with them."""
+"""Decisions in Postgres: the rows, and the events that go into the outbox with them. Many are written at once."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
-from services.common import events
-from services.common.caller import Caller
-from services.common.db import Database
-from soma.common.v1.model_pb2 import Decision
+from services.common.call import Call
+from services.common.db import Transaction
+from soma.common.v1.model_pb2 import Candidate, Decision
 from soma.events.v1alpha1.routing_pb2 import RoutingEvent
 from soma.router.v1.routing_pb2 import Outcome
 
 INSERT = """
-INSERT INTO decisions (id, subject, turn, requested_tier, provider, model, tier, decision, create_time)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+INSERT INTO decisions (id, subject, turn, requested_tier, provider, model, tier, decision, context_hash, create_time)
+SELECT *, now() FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+                            $8::bytea[], $9::text[])
+ON CONFLICT DO NOTHING
 """
 SETTLE = """
-UPDATE decisions SET provider = $2, model = $3, tier = $4, decision = $5, input_tokens = $6, output_tokens = $7,
-    estimated = $8, cost_microusd = $9, first_token_ms = $10, finish_reason = $11, reason = $12, settle_time = $13
-WHERE id = $1 AND settle_time IS NULL RETURNING id
+UPDATE decisions d SET provider = s.provider, model = s.model, tier = s.tier, decision = s.decision,
+    input_tokens = s.input_tokens, output_tokens = s.output_tokens, estimated = s.estimated,
+    cost_microusd = s.cost_microusd, first_token_ms = s.first_token_ms, finish_reason = s.finish_reason,
+    reason = s.reason, settle_time = now()
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::bigint[], $7::bigint[], $8::boolean[],
+            $9::bigint[], $10::bigint[], $11::text[], $12::text[])
+    AS s (id, provider, model, tier, decision, input_tokens, output_tokens, estimated, cost_microusd, first_token_ms,
+          finish_reason, reason)
+WHERE d.id = s.id AND d.settle_time IS NULL
 """
+
+NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,66 +45,62 @@ class Settlement:
     """The outcome's, or "cancelled" when nobody waited for the end."""
 
 
-class AlreadySettled(Exception):  # noqa: N818 - rolls a repeated write back
-    """An earlier try had come through."""
+async def add(tx: Transaction, decided: Iterable[tuple[Call, Decision, str, str]]) -> None:
+    """Write decisions down: each with its call, turn and context hash."""
+    rows = [
+        (d.id, call.caller.subject, turn, d.requested_tier, d.provider, d.model, d.tier, d.SerializeToString(), context)
+        for call, d, turn, context in decided
+    ]
+    if rows:
+        await tx.execute(INSERT, *columns(rows))
 
 
-@dataclass(frozen=True, slots=True)
-class Ledger:
-    """One transaction a step: row, event and audit together."""
-
-    db: Database
-
-    async def check_tenant(self, caller: Caller) -> None:
-        """Raise Denied TENANT_UNKNOWN unless this mesh serves the caller's tenant, Unavailable STORE_UNAVAILABLE."""
-        async with self.db.tenant(caller):
-            return
-
-    async def decided(self, caller: Caller, turn: str, decision: Decision) -> None:
-        """Write a decision down. Raises Unavailable STORE_UNAVAILABLE."""
-        d = decision
-        async with self.db.tenant(caller, action="routing.decided") as tx:
-            tx.about(f"decisions/{d.id}")
-            values = (d.id, caller.subject, turn, d.requested_tier, d.provider, d.model, d.tier, d.SerializeToString())
-            await tx.execute(INSERT, *values, tx.clock.now())
-            await events.append(tx, decided_event(turn, decision))
-
-    async def settled(self, caller: Caller, settlement: Settlement) -> None:
-        """Complete a decision. May be repeated. Raises Unavailable STORE_UNAVAILABLE."""
-        d, o = settlement.decision, settlement.outcome
-        try:
-            async with self.db.tenant(caller, action="routing.settled") as tx:
-                tx.about(f"decisions/{d.id}")
-                row = await tx.fetchrow(
-                    SETTLE, d.id, d.provider, d.model, d.tier, d.SerializeToString(), o.usage.input_tokens,
-                    o.usage.output_tokens, o.usage.estimated, o.cost_microusd, o.first_token_ms,
-                    settlement.finish_reason, o.failure.reason, tx.clock.now(),
-                )  # fmt: skip
-                if row is None:
-                    raise AlreadySettled
-                await events.append(tx, settled_event(settlement))
-        except AlreadySettled:
-            return
+async def complete(tx: Transaction, settlements: Iterable[Settlement]) -> None:
+    """Write down how they ended. One that is complete stays as it is."""
+    rows = [
+        (
+            d.id, d.provider, d.model, d.tier, d.SerializeToString(), o.usage.input_tokens, o.usage.output_tokens,
+            o.usage.estimated, o.cost_microusd, o.first_token_ms, s.finish_reason, o.failure.reason,
+        )
+        for s in settlements for d, o in ((s.decision, s.outcome),)
+    ]  # fmt: skip
+    if rows:
+        await tx.execute(SETTLE, *columns(rows))
 
 
-def decided_event(turn: str, decision: Decision) -> RoutingEvent:
-    return RoutingEvent(
-        type="routing.decided",
-        decision=decision.id,
-        turn=turn or None,
-        requested_tier=decision.requested_tier,
-        provider=decision.provider,
-        model=decision.model,
-        tier=decision.tier,
-        score=decision.candidates[0].score,
-        cost_microusd=decision.estimated_cost_microusd,
-    )
+def columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def decided_event(
+    turn: str, decision: Decision, context_hash: str, catalogue: Mapping[str, float] = NOTHING
+) -> RoutingEvent:
+    """With what the trainer needs: the open candidates of the tier it was chosen from, their chances, and what the
+    catalogue says of the quality of each, by "provider/model"."""
+    event = event_of("routing.decided", turn, decision)
+    event.cost_microusd, event.held_microusd = decision.estimated_cost_microusd, decision.held_microusd
+    if decision.candidates:
+        event.score = decision.candidates[0].score
+    if decision.policy:
+        event.policy = decision.policy
+    if context_hash:
+        event.context_hash = context_hash
+    if decision.features:
+        event.features = numbers(decision.features)
+    if chosen_from := rivals(decision):
+        event.propensity = repr(decision.propensity)
+        event.candidates = " ".join(f"{c.provider}/{c.model}" for c in chosen_from)
+        event.probabilities = numbers(c.probability for c in chosen_from)
+        event.qualities = numbers(c.quality for c in chosen_from)
+        event.costs = numbers(c.cost_microusd for c in chosen_from)
+        event.latencies = numbers(c.latency_ms for c in chosen_from)
+        event.catalogue = numbers(catalogue.get(f"{c.provider}/{c.model}", c.quality) for c in chosen_from)
+    return event
 
 
 def settled_event(settlement: Settlement) -> RoutingEvent:
     outcome = settlement.outcome
-    event = decided_event(settlement.turn, settlement.decision)
-    event.type = "routing.settled"
+    event = event_of("routing.settled", settlement.turn, settlement.decision)
     event.cost_microusd = outcome.cost_microusd
     event.input_tokens, event.output_tokens = outcome.usage.input_tokens, outcome.usage.output_tokens
     event.first_token_ms = outcome.first_token_ms
@@ -101,3 +109,19 @@ def settled_event(settlement: Settlement) -> RoutingEvent:
     if outcome.failure.reason:
         event.reason = outcome.failure.reason
     return event
+
+
+def event_of(kind: str, turn: str, d: Decision) -> RoutingEvent:
+    return RoutingEvent(
+        type=kind, decision=d.id, turn=turn or None, requested_tier=d.requested_tier, provider=d.provider,
+        model=d.model, tier=d.tier,
+    )  # fmt: skip
+
+
+def rivals(decision: Decision) -> list[Candidate]:
+    """The candidates among which chance chose."""
+    return [c for c in decision.candidates if c.probability > 0]
+
+
+def numbers(values: Iterable[float]) -> str:
+    return " ".join(map(repr, values))

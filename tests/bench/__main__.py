@@ -21,8 +21,12 @@ from rich.console import Console
 
 from tests.bench.figure import Figure, Missing, show
 
-BENCHES = ("echo", "edge", "router", "chats", "up", "room", "log", "kafka", "audit", "trail")
+BENCHES = (
+    "echo", "edge", "router", "decide", "gateway", "chats", "up", "room", "log", "kafka", "audit", "trail",
+)  # fmt: skip
 DEADLINE_S = 120.0
+DEADLINES_S = {"gateway": 400.0}
+"""Of those that take longer."""
 END_S = 30.0
 MOST_WORDS = 6000
 
@@ -91,7 +95,7 @@ def measure_apart(bench: str, scale: float) -> list[Figure] | str | None:
                 env=os.environ | {"GRPC_ENABLE_FORK_SUPPORT": "0"},
             )  # fmt: skip
         try:
-            child.wait(DEADLINE_S)
+            child.wait(DEADLINES_S.get(bench, DEADLINE_S))
         except (subprocess.TimeoutExpired, KeyboardInterrupt) as end:
             stop(child)
             if isinstance(end, KeyboardInterrupt):

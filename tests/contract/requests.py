@@ -20,7 +20,8 @@ from google.protobuf.message import Message
 DESCRIPTORS = Path(__file__).resolve().parents[2] / "gen/soma.binpb"
 SET_ONCE = {field_behavior_pb2.OUTPUT_ONLY, field_behavior_pb2.IMMUTABLE}
 COLLECTION = re.compile(r"(\w+)/\*")
-NUMBERED = {"versions": "1", "events": "123456789"}
+THERE = {"soma.router.v1.GetCompletionModelRequest.model": "soma/auto"}
+NUMBERED = {"versions": "1", "events": "123456789", "policies": "123456789"}
 """Ids of a collection that counts: such as nothing has that nobody has made."""
 
 
@@ -65,11 +66,13 @@ def fill(made: Message, field: FieldDescriptor) -> None:
     elif kind is not None and rules.required:
         getattr(made, field.name).CopyFrom(sample(kind))
     elif field.type == FieldDescriptor.TYPE_STRING and not field.has_presence and not field.is_repeated:
-        setattr(made, field.name, word(rules))
+        setattr(made, field.name, word(field, rules))
 
 
-def word(rules: Any) -> str:
-    """The shortest that the rules let pass."""
+def word(field: FieldDescriptor, rules: Any) -> str:
+    """The shortest that the rules let pass; of what is looked up by any name, one that there is."""
+    if field.full_name in THERE:
+        return THERE[field.full_name]
     allowed: list[str] = list(getattr(rules.string, "in"))
     if allowed:
         return min(allowed, key=len)
@@ -105,7 +108,7 @@ def place_of(method: MethodDescriptor) -> tuple[str, str] | None:
 def places_in(method: MethodDescriptor) -> Iterator[tuple[str, str]]:
     http = method.GetOptions().Extensions[annotations_pb2.http]
     template = getattr(http, http.WhichOneof("pattern") or "get")
-    yield from re.findall(r"\{([\w.]+)=([^}]+)\}", template)
+    yield from re.findall(r"\{([\w.]+)=([^}]*[^*}][^}]*)\}", template)
 
 
 def has(message: Descriptor, path: str) -> bool:

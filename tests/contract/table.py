@@ -17,7 +17,7 @@ from tests.house import House
 
 Metadata = tuple[tuple[str, str], ...]
 
-OTHER_ROLES = ("operator", "nobody")
+OTHER_ROLES = ("visitor", "nobody")
 NO_TOKENS: tuple[Metadata, ...] = ((), (("authorization", "Basic eA=="),), (("authorization", "Bearer x.y.z"),))
 ASKER = "asker"
 

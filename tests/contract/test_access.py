@@ -17,7 +17,7 @@ from tests.house import House
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<=events/)[0-9]+")
+ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<=events/)[0-9]+|(?<=policies/)[0-9]+")
 MISSING = [row for row in TABLE if row.resource == "nobody's"]
 
 

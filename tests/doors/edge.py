@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -36,7 +36,7 @@ from soma.agent.v1 import (
     health_service_pb2_grpc,
 )
 from soma.common.v1 import model_pb2
-from soma.router.v1 import router_service_pb2_grpc, routing_pb2
+from soma.router.v1 import router_service_pb2, router_service_pb2_grpc, routing_pb2
 
 Event = chat_event_pb2.ChatEvent
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -136,6 +136,9 @@ class Router(router_service_pb2_grpc.RouterServiceServicer):
     async def Decide(self, request: Any, context: Context) -> model_pb2.Decision:
         return model_pb2.Decision(model="m")
 
+    async def ReplayDecision(self, request: Any, context: Context) -> router_service_pb2.ReplayDecisionResponse:
+        return router_service_pb2.ReplayDecisionResponse()
+
     async def Generate(self, request: Any, context: Context) -> AsyncIterator[routing_pb2.GenerateEvent]:
         yield routing_pb2.GenerateEvent()
 
@@ -166,8 +169,11 @@ class House:
 
 
 @asynccontextmanager
-async def open_house(place: Path, grpc_port: int | None = None) -> AsyncIterator[House]:
-    """Everything behind an Envoy and the Envoy, in one folder. With a port for programs that speak gRPC if wanted."""
+async def open_house(
+    place: Path, grpc_port: int | None = None, doors: Sequence[Callable[[grpc.aio.Server], None]] = ()
+) -> AsyncIterator[House]:
+    """Everything behind an Envoy and the Envoy, in one folder. With a port for programs that speak gRPC if wanted;
+    `doors` add more services to the router."""
     put_page(place / "web")
     authority = Authority(place / "authority", "soma.local", "soma", Lives(timedelta(hours=1), timedelta(days=30)))
     put_sds(authority, "edge", place / "sds")
@@ -180,7 +186,7 @@ async def open_house(place: Path, grpc_port: int | None = None) -> AsyncIterator
             admin=str(place / "admin.sock"),
             rooms={
                 "agent": await parts.enter_async_context(served_agent(authority, "agent", agent)),
-                "router": await parts.enter_async_context(served_router(authority, "router")),
+                "router": await parts.enter_async_context(served_router(authority, "router", doors)),
             },
             issuer=await parts.enter_async_context(served_issuer(issuer_url, place / "keys")),
             issuer_url=issuer_url,
@@ -231,9 +237,13 @@ async def served_agent(authority: Authority, identity: str, agent: Agent) -> Asy
 
 
 @asynccontextmanager
-async def served_router(authority: Authority, identity: str) -> AsyncIterator[str]:
+async def served_router(
+    authority: Authority, identity: str, doors: Sequence[Callable[[grpc.aio.Server], None]] = ()
+) -> AsyncIterator[str]:
     server = grpc.aio.server()
     router_service_pb2_grpc.add_RouterServiceServicer_to_server(Router(), server)
+    for add in doors:
+        add(server)
     async with serving(authority, identity, server) as where:
         yield where
 

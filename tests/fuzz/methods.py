@@ -84,7 +84,7 @@ def variables(method: Descriptor) -> dict[str, str]:
     rule = method.GetOptions().Extensions[annotations_pb2.http]
     bindings = (rule, *rule.additional_bindings)
     found = [VARIABLE.findall(getattr(binding, binding.WhichOneof("pattern") or "get")) for binding in bindings]
-    return {name: form for names in found for name, form in names}
+    return {name: form for names in found for name, form in names if form != "**"}
 
 
 def forms(methods: list[Method]) -> dict[str, str]:

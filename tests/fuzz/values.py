@@ -35,6 +35,7 @@ OTHERWISE = {
 """The form of names in fields of which no HTTP binding tells it."""
 WORDS = {
     "soma.console.v1.ListAuditEventsRequest.person": ("reader@acme", "reader@globex", "system:agent", "system:", "p_"),
+    "soma.router.v1.GetCompletionModelRequest.model": ("soma/auto", "scripted-slm", "scripted%2Fscripted-slm", "x"),
     "soma.console.v1.ListAuditEventsRequest.action": ("chat.", "chat.asked", "turn.answered", "chat", ".", ".."),
 }
 """What is more than random text to a filter."""

@@ -11,7 +11,7 @@ import pytest
 from services.common.learning.posterior import Outcome, Posterior, posterior_of
 from services.common.learning.prior import Example, Prior, prior_of, train
 from services.common.learning.signals import COUNT, signals
-from services.router.choose import Weights, weights_of
+from services.common.learning.choose import Weights, weights_of
 from services.router.evaluate.simulate import EXPLORED, SHARPNESS, Step, Trace, simulate
 
 N = 160

@@ -17,7 +17,7 @@ from services.router.evaluate.picture import picture
 from services.router.evaluate.report import Evaluation, Report, Unfit, folded
 from services.router.evaluate.rows import Unreadable, rows_of, unseen
 
-SHIPPED = Path(__file__).parents[2] / "services/router/prior.bin"
+SHIPPED = Path(__file__).parents[2] / "services/common/learning/prior.bin"
 MMLU = Path(__file__).parents[3] / "shared/data/routing_mmlu_1500.jsonl"
 
 

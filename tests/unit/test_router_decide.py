@@ -11,7 +11,7 @@ import pytest
 
 from services.common.errors import Exhausted, Invalid, NotFound, Unavailable
 from services.router.budgets.room import Left, Room
-from services.router.choose import score_of, weights_of
+from services.common.learning.choose import score_of, weights_of
 from services.router.decide import Moment, Question, Shape, decide, next_after, prepare, replay
 from services.router.offers import TIERS, Figures, Offer, Price, Provider
 from services.router.policies.rules import BUILT_IN, Rules

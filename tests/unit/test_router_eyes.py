@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 import pytest
 
 from services.common.learning.posterior import Outcome, Posterior
+from services.common.learning.prior import shipped
 from services.router.asked import Asked
 from services.router.decide import Field, Shape, prepare
-from services.router.eyes import Eyes, shipped_prior
+from services.router.eyes import Eyes
 from services.router.offers import Offer, Price, Provider
 from services.router.policies.rules import BUILT_IN, Rules
 from services.router.window import Size
 from soma.router.v1.policy_pb2 import Policy
 
-PRIOR = shipped_prior()
+PRIOR = shipped()
 EMBEDDING = [0.0] * 383 + [1.0]
 
 

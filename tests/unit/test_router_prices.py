@@ -50,6 +50,12 @@ ROWS = {
     "half": {"mode": "chat", "input_cost_per_token": 1e-06},
     "below zero": {"mode": "chat", "input_cost_per_token": -1e-06, "output_cost_per_token": 2e-06},
     "sample_spec": {"mode": "one of: chat", "input_cost_per_token": 0.0, "output_cost_per_token": 0.0},
+    "cached": {
+        "mode": "chat", "input_cost_per_token": 1e-06, "output_cost_per_token": 1e-06,
+        "cache_read_input_token_cost": 1e-07, "cache_creation_input_token_cost": -1.0,
+        "supports_vision": True, "supports_function_calling": False, "supports_response_schema": "yes",
+        "supports_reasoning": True, "supports_sampling_params": False, "supports_forced_tool_use": True,
+    },
     "wordy": {
         "mode": "chat", "input_cost_per_token": 1e-06, "output_cost_per_token": 1e-06, "max_input_tokens": "many",
     },
@@ -64,7 +70,7 @@ def table(tmp_path: Path) -> PriceTable:
 
 
 def test_only_models_that_answer_in_text_with_both_prices_are_listed(table: PriceTable) -> None:
-    assert set(table.listed) == {"gpt-x", "acme/gpt-x", "free", "wordy"}
+    assert set(table.listed) == {"gpt-x", "acme/gpt-x", "free", "cached", "wordy"}
     assert table.version == "test 1"
 
 
@@ -74,6 +80,22 @@ def test_only_models_that_answer_in_text_with_both_prices_are_listed(table: Pric
 )
 def test_a_providers_own_price_goes_before_the_makers(table: PriceTable, provider: str, listed: Listed) -> None:
     assert table.find("gpt-x", provider) == listed
+
+
+def test_prices_of_the_cache_and_what_a_model_can_do_are_read(table: PriceTable) -> None:
+    assert table.listed["cached"] == Listed(
+        Price(1_000_000, 1_000_000, 100_000), 0, frozenset({"vision"}), frozenset({"thinks", "no_sampling"})
+    )
+
+
+COSTS = [(1000, 0, 0, 1000), (1000, 400, 0, 640), (1000, 0, 1000, 1250), (1000, 400, 600, 790), (10, 99, 99, 1)]
+
+
+@pytest.mark.parametrize(("tokens", "cached", "written", "cost"), COSTS)
+def test_tokens_of_a_cache_are_parts_of_the_input(tokens: int, cached: int, written: int, cost: int) -> None:
+    price = Price(1_000_000, 0, 100_000, 1_250_000)
+    assert price.cost_microusd(tokens, 0, cached, written) == cost
+    assert cost <= price.most_microusd(tokens, 0)
 
 
 def test_a_window_that_is_no_number_is_unknown(table: PriceTable) -> None:
@@ -92,8 +114,9 @@ def test_the_installed_table_knows_common_models() -> None:
     table = price_table()
     assert table.version.startswith("litellm ")
     assert len(table.listed) > 1000
-    assert known_price("gpt-4o-mini", "openai") == Price(150_000, 600_000)
-    assert known_price("openai/gpt-oss-20b", "groq") == Price(75_000, 300_000)
+    assert known_price("gpt-4o-mini", "openai") == Price(150_000, 600_000, 75_000)
+    assert known_price("openai/gpt-oss-20b", "groq") == Price(75_000, 300_000, 37_500)
+    assert known_price("claude-sonnet-4-6", "anthropic") == Price(3_000_000, 15_000_000, 300_000, 3_750_000)
     assert known_price("a-model-that-nobody-has", "acme") is None
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,6 +26,7 @@ SURE_OF = {"quality": 0.2, "direction": 0.5, "place": 0.3, "signal": 0.3}
 """Standard deviations of what a tenant's truth may be beside the prior: in points of quality; a direction's in shares
 of what the prior says; places and signals are scaled to about 1."""
 KIND = "prior"
+SHIPPED = "prior.bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,12 @@ def prior_of(data: bytes) -> Prior:
         raise ValueError("The parts of this prior do not fit each other. Build it anew: soma route train")
     known = {model: Known(float(one[0]), one[1:]) for model, one in zip(models, rest, strict=True)}
     return Prior(Features(Scale(centre, spread), tasks, middle, places, seeing, blind), known)
+
+
+@cache
+def shipped() -> Prior:
+    """The one beside this file, of which every tenant's posterior is."""
+    return prior_of(resources.files("services.common.learning").joinpath(SHIPPED).read_bytes())
 
 
 def train(examples: Sequence[Example], embeddings: ArrayLike | None) -> Prior:

@@ -11,13 +11,16 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from services.local.commands.edge import Edge
 from services.local.commands.token import mint
 from services.local.fault import Fault
 from services.local.files import write_whole
 from services.local.stack import Stack, load_stack
+
+if TYPE_CHECKING:
+    from services.router.offers import Price
 
 HEADER = "# Written by `soma provider`. The router reads it anew when it changes.\n\n"
 
@@ -37,11 +40,13 @@ class Asked:
     price_in: int | None
     price_out: int | None
     window: int | None
+    kind: str = "openai"
+    litellm: str = ""
 
 
 def add(home: Path, asked: Asked) -> str:
     """Write the provider down and keep its key; returns what is now true. Fault when the router could not use it."""
-    from services.router.catalog import OURS, built_in
+    from services.router.entries import OURS, built_in
 
     stack = load_stack(home)
     if not NAME.fullmatch(asked.name):
@@ -55,9 +60,11 @@ def add(home: Path, asked: Asked) -> str:
             raise Fault(f"{asked.name} is known already; it wants a key: --key-env VARIABLE")
         keep_key(home, asked.name, key)
         return f"{asked.name} has its key. {seen(stack, asked.name, known.model[0].name, known.model[0].tier)}"
-    if not asked.model or not (asked.base_url or known):
+    if not asked.model or not (asked.base_url or known or asked.kind == "litellm"):
         raise Fault("A provider that is not known yet wants --base-url and --model.")
-    entry = {"name": asked.name, "base_url": asked.base_url or (known.base_url if known else ""), "kind": "openai"}
+    entry = {"name": asked.name, "base_url": asked.base_url or (known.base_url if known else "")}
+    entry |= {"kind": known.kind if known and asked.kind == "openai" else asked.kind}
+    entry |= {"litellm": asked.litellm} if asked.litellm else {}
     write(home, merged(read(home), entry | ({} if key else {"needs_key": False}), model_entry(asked)))
     if key:
         keep_key(home, asked.name, key)
@@ -106,7 +113,7 @@ def model_entry(asked: Asked) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": asked.model, "tier": asked.tier}
     if asked.price_in is not None:
         entry |= {"price_in": asked.price_in, "price_out": asked.price_out}
-    elif known_price(asked.model, asked.name) is None:
+    elif known_price(asked.model, asked.litellm or asked.name) is None:
         raise Fault(
             f"Nobody knows what {asked.model} costs at {asked.name}. "
             "Say it in micro-USD per million tokens: --price-in 150000 --price-out 600000"
@@ -153,13 +160,13 @@ def write(home: Path, entries: list[dict[str, Any]]) -> None:
     """Replace the file, after the router's own reading of it. Fault with the router's words."""
     import tomli_w
 
-    from services.router.catalog import Unreadable, check, parse
+    from services.router.entries import Unreadable, parse
 
     half = home / "run" / "providers.toml"
     half.touch(mode=0o600)
     half.write_text(HEADER + tomli_w.dumps({"provider": entries}))
     try:
-        check(parse(half), home / "providers.toml")
+        parse(half)
     except Unreadable as error:
         half.unlink()
         raise Fault(str(error).replace(str(half), "This provider")) from error
@@ -168,7 +175,8 @@ def write(home: Path, entries: list[dict[str, Any]]) -> None:
 
 def listed(home: Path) -> list[tuple[str, str, str, str, str]]:
     """Provider, model, tier, price, and whether it can be called, of the user's and the known ones."""
-    from services.router.catalog import Unreadable, built_in, merge, parse
+    from services.router.catalog import listing, price_of
+    from services.router.entries import Unreadable, built_in, merge, parse
     from services.router.prices import price_table
 
     load_stack(home)
@@ -179,14 +187,11 @@ def listed(home: Path) -> list[tuple[str, str, str, str, str]]:
         raise Fault(str(error)) from error
     rows: list[tuple[str, str, str, str, str]] = []
     for entry in entries:
-        has_key = (home / "secrets" / entry.name).exists()
+        has_key = (home / "secrets" / entry.name).exists() or bool(entry.key_env or entry.key_vault)
         for model in entry.model if entry.kind != "scripted" else ():
-            found = prices.listed.get(model.priced_as) if model.priced_as else prices.find(model.name, entry.name)
-            price = (model.price_in, model.price_out)
-            if None in price:
-                price = (found.price.price_in, found.price.price_out) if found else (None, None)
+            price = price_of(model, listing(model, entry, prices))
             state = "open" if has_key or not entry.needs_key else "no key"
-            rows.append((entry.name, model.name, model.tier, _price(*price), state))
+            rows.append((entry.name, model.name, model.tier, _price(price), state))
     return rows
 
 
@@ -203,7 +208,8 @@ def show(home: Path) -> None:
     Console(highlight=False).print(table)
 
 
-def _price(price_in: int | None, price_out: int | None) -> str:
-    if price_in is None or price_out is None:
+def _price(price: Price | None) -> str:
+    if price is None:
         return "unknown"
-    return f"${price_in / 1_000_000:g} / ${price_out / 1_000_000:g}" if price_in or price_out else "free"
+    told = f"${price.price_in / 1_000_000:g} / ${price.price_out / 1_000_000:g}"
+    return told if price.price_in or price.price_out else "free"

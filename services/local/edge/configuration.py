@@ -18,9 +18,19 @@ from urllib.parse import urlsplit
 from services.common.generated import GENERATED
 from services.local.edge.contract import Method, bindings, methods, services_of
 from services.local.edge.listeners import https_tls, inspectors, peers_tls, to_https
+from services.local.edge.openai_errors import openai_errors
 from services.local.edge.page_routes import page_routes
 from services.local.edge.refusals import grpc_mappers, mappers, web_mappers
-from services.local.edge.routes import binding_route, cors, method_route, off, preflights, reflection_routes, web_route
+from services.local.edge.routes import (
+    binding_routes,
+    cors,
+    method_routes,
+    off,
+    openai_unknown,
+    preflights,
+    reflection_routes,
+    web_routes,
+)  # fmt: skip
 from services.local.edge.upstreams import address, cluster, collector, http2, mutual_tls, watched
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -49,7 +59,7 @@ class EdgeSettings:
     """The built page: each file becomes a route. Missing: no page."""
     openapi: Path = GENERATED / "openapi.json"
     templates: Path = ROOT / "mesh/envoy"
-    """edge.yaml, and the peers' listener in peers.yaml."""
+    """edge.yaml, the peers' listener in peers.yaml, and openai_errors.lua."""
     audience: str = "soma"
     trust_domain: str = "soma.local"
     namespace: str = "soma"
@@ -94,16 +104,17 @@ def render(settings: EdgeSettings) -> str:
         "services": services_of(bound),
         "hosts": list(settings.hosts),
         "cors": cors(settings.cors_origins),
+        "openai_errors": openai_errors(settings.templates / "openai_errors.lua"),
         "bare": off("rest_alone", "jwt_authn", "grpc_json_transcoder"),
         "no_token_no_grpc": off("jwt_authn", "grpc_json_transcoder"),
     }
     lists = {
         "plain": [to_https()] if settings.https else [],
         "mappers": [*web_mappers(), *mappers()],
-        "grpc_web": [web_route(method, settings.unary_s) for method in called],
+        "grpc_web": [route for method in called for route in web_routes(method, settings.unary_s)],
         "preflight": preflights(settings.cors_origins),
         "page": page_routes(settings.web_dir, settings.openapi, off("jwt_authn", "grpc_json_transcoder")),
-        "rooms": [binding_route(binding, settings.unary_s) for binding in bound],
+        "rooms": [*(route for b in bound for route in binding_routes(b, settings.unary_s)), *openai_unknown(bound)],
         "clusters": list(clusters(settings, sorted({binding.method.room for binding in bound}))),
     }
     edge = (settings.templates / "edge.yaml").read_text()
@@ -125,7 +136,7 @@ def peers(settings: EdgeSettings, called: list[Method]) -> str:
     }
     lists = {
         "grpc_mappers": grpc_mappers(),
-        "methods": [*(method_route(method, settings.unary_s) for method in called), *reflection],
+        "methods": [*(route for method in called for route in method_routes(method, settings.unary_s)), *reflection],
     }
     return fill((settings.templates / "peers.yaml").read_text(), values, lists)
 

@@ -25,6 +25,10 @@ class Method:
     streams: bool
     public: bool
     """Asks for no person's token."""
+    api_keys: bool = False
+    """An API key may stand for the token."""
+    is_openai: bool = False
+    """Its bodies are OpenAI's, as bytes; so are its refusals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +70,13 @@ def _called(descriptor_set: bytes) -> Iterator[tuple[Method, http_pb2.HttpRule]]
             for method in service.method:
                 access = method.options.Extensions[access_pb2.access]
                 if EDGE in access.workloads:
+                    http = method.options.Extensions[annotations_pb2.http]
                     yield (
                         Method(
                             f"{file.package}.{service.name}", method.name, file.package.split(".")[1],
-                            method.server_streaming, access.public,
+                            method.server_streaming, access.public, access.api_keys, bool(http.response_body),
                         ),
-                        method.options.Extensions[annotations_pb2.http],
+                        http,
                     )  # fmt: skip
 
 

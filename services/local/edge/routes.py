@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from services.local.edge.contract import Binding, Method
@@ -10,27 +10,57 @@ from services.local.edge.contract import Binding, Method
 JSON = Mapping[str, Any]
 STREAM_IDLE_S = 120
 """The silence after which a stream counts as dead: rooms send a heartbeat every 15 s."""
+WHOLE_IDLE_S = 300
+"""The same for a method that streams or answers in one piece, as it is asked: longer than any answer takes."""
+API_KEY = "(?i:bearer) +sk-soma-.*"
 REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 
 
-def binding_route(binding: Binding, unary_s: float) -> JSON:
-    """A binding's route, by verb and path."""
+def binding_routes(binding: Binding, unary_s: float) -> list[JSON]:
+    """A binding's routes, by verb and path."""
     match = {"safe_regex": {"regex": binding.path}, "headers": [exactly(":method", binding.verb)]}
-    return {"match": match, **to_room(binding.method, unary_s)}
+    route = {"match": match, **to_room(binding.method, unary_s)}
+    if binding.method.is_openai:
+        route["typed_per_filter_config"] = {**route.get("typed_per_filter_config", {}), **lua("openai_errors")}
+    return by_key_too(binding.method, route)
 
 
-def method_route(method: Method, unary_s: float) -> JSON:
-    """A method's route, by its name."""
-    return {"match": in_grpc(f"/{method.service}/{method.name}"), **to_room(method, unary_s)}
+def openai_unknown(bound: Iterable[Binding]) -> list[JSON]:
+    """What is asked for at the OpenAI paths, and no binding serves, is told so in OpenAI's shape."""
+    paths = {binding.path.replace(".+", ".*"): None for binding in bound if binding.method.is_openai}
+    filters = {**off("jwt_authn", "grpc_json_transcoder"), **lua("openai_errors")}
+    return [
+        {
+            "match": {"safe_regex": {"regex": path}},
+            "direct_response": {"status": 404},
+            "typed_per_filter_config": filters,
+        }
+        for path in paths
+    ]
 
 
-def web_route(method: Method, unary_s: float) -> JSON:
-    """A method's route for gRPC-Web: its bytes pass the transcoder by, and its status is told as it is."""
+def method_routes(method: Method, unary_s: float) -> list[JSON]:
+    """A method's routes, by its name."""
+    return by_key_too(method, {"match": in_grpc(f"/{method.service}/{method.name}"), **to_room(method, unary_s)})
+
+
+def by_key_too(method: Method, route: JSON) -> list[JSON]:
+    """Where an API key may stand for a token, what looks like one goes past the tokens' filter: the room knows it."""
+    if not method.api_keys:
+        return [route]
+    shown = {"name": "authorization", "string_match": {"safe_regex": {"regex": API_KEY}}}
+    match = {**route["match"], "headers": [*route["match"].get("headers", ()), shown]}
+    filters = {**route.get("typed_per_filter_config", {}), **off("jwt_authn")}
+    return [{**route, "match": match, "typed_per_filter_config": filters}, route]
+
+
+def web_routes(method: Method, unary_s: float) -> list[JSON]:
+    """A method's routes for gRPC-Web: its bytes pass the transcoder by, and its status is told as it is."""
     spoken = {"name": "content-type", "string_match": {"prefix": "application/grpc-web"}}
     match = {"path": f"/{method.service}/{method.name}", "headers": [exactly(":method", "POST"), spoken]}
     route = to_room(method, unary_s)
     filters = {**route.get("typed_per_filter_config", {}), **off("rest_alone", "grpc_json_transcoder")}
-    return {"match": match, **route, "typed_per_filter_config": filters}
+    return by_key_too(method, {"match": match, **route, "typed_per_filter_config": filters})
 
 
 def reflection_routes(room: str) -> list[JSON]:
@@ -52,7 +82,7 @@ def to_room(method: Method, unary_s: float) -> JSON:
     route: dict[str, Any] = {
         "cluster": method.room,
         "timeout": "0s" if method.streams else f"{unary_s}s",
-        "idle_timeout": f"{STREAM_IDLE_S}s",
+        "idle_timeout": f"{WHOLE_IDLE_S if method.streams and method.is_openai else STREAM_IDLE_S}s",
         "retry_policy": {
             "retry_on": "connect-failure,refused-stream",
             "num_retries": 2,
@@ -66,6 +96,12 @@ def off(*filters: str) -> JSON:
     """A route's wish to go without these filters."""
     disabled = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
     return {f"envoy.filters.http.{name}": disabled for name in filters}
+
+
+def lua(program: str) -> JSON:
+    """A route's wish for one of the programs that edge.yaml names."""
+    kind = "type.googleapis.com/envoy.extensions.filters.http.lua.v3.LuaPerRoute"
+    return {"envoy.filters.http.lua": {"@type": kind, "name": program}}
 
 
 def cors(origins: tuple[str, ...]) -> JSON:

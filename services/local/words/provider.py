@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -9,13 +10,26 @@ import typer
 from services.local.acts import acting
 from services.local.words.options import HOME, Data, Tier
 
+
+class Kind(StrEnum):
+    """How a provider is spoken to."""
+
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+    LITELLM = "litellm"
+
+
 app = typer.Typer(help="Whose models it may call.", no_args_is_help=True)
 
 
 @app.command("add")
 def provider_add(
     name: Annotated[str, typer.Argument(help="Small letters, digits and dashes. A known one wants its key alone.")],
-    base_url: Annotated[str, typer.Option(help="Of an endpoint that speaks as OpenAI does: http://…/v1")] = "",
+    base_url: Annotated[str, typer.Option(help="Where it is: http://…/v1")] = "",
+    kind: Annotated[
+        Kind, typer.Option(help="How it is spoken to: litellm knows those that the others do not.")
+    ] = Kind.OPENAI,
+    litellm: Annotated[str, typer.Option(help="Its name at litellm, where that is another one.")] = "",
     key_env: Annotated[str, typer.Option(help="The variable of this terminal that holds the key.")] = "",
     model: Annotated[str, typer.Option(help="The provider's own name of the model.")] = "",
     tier: Annotated[Tier, typer.Option(help="Where the model stands.")] = Tier.STANDARD,
@@ -27,7 +41,7 @@ def provider_add(
     """Let the router call a provider's model. The router sees it within seconds."""
     from services.local.commands import providers
 
-    asked = providers.Asked(name, base_url, key_env, model, tier, price_in, price_out, window)
+    asked = providers.Asked(name, base_url, key_env, model, tier, price_in, price_out, window, kind.value, litellm)
     with acting(data, "provider.added", f"providers/{name}"):
         print(providers.add(data, asked))
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from services.common.learning.choose import score_of, weights_of
 from services.common.learning.posterior import Posterior
-from services.router.choose import score_of, weights_of
 from services.router.evaluate import curve
 from services.router.evaluate.routed import (
     DIAL,

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from services.common.learning.choose import Weights, pick, probabilities, score_of, weights_of
 from services.common.learning.posterior import Posterior, View
 from services.common.learning.prior import Example, Prior, train
-from services.router.choose import Weights, pick, probabilities, score_of, weights_of
 from services.router.evaluate.rows import Row
 
 Embedding: TypeAlias = Any

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from services.common.learning.choose import Weights, pick, probabilities, score_of
 from services.common.learning.posterior import Outcome, Posterior
-from services.router.choose import Weights, pick, probabilities, score_of
 
 EVERY = 20
 """Outcomes between two trainings."""

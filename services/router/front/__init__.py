@@ -1,1 +1,1 @@
-"""OpenAI's front door: its wire, over the same path as every other call."""
+"""The OpenAI front door: their JSON in, our requests and events inside, their JSON and server-sent events out."""

@@ -7,16 +7,39 @@ from typing import Any
 
 import msgspec
 
-from services.router.models import Broken, End
+from services.router.models import Broken, Reasoning, Refusing
+from services.router.models.arriving import Arriving, complaint, decoded
+from services.router.models.figures import Counted, plausible
+from soma.common.v1.model_pb2 import Usage
 
-MOST_LINE_BYTES = 1024 * 1024
-MOST_TOKENS = 2**31
-"""Figures of a provider beyond this, or below nothing, are none: then they are estimated."""
-FINISHES = {"stop": "stop", "length": "length", "max_tokens": "length", "content_filter": "content_filter"}
+FINISHES = {
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",
+    "content_filter": "content_filter",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+}
+"""All others are "stop"."""
+
+
+class Function(msgspec.Struct, gc=False):
+    name: str | None = None
+    arguments: Any = None
+
+
+class ToolCall(msgspec.Struct, gc=False):
+    index: int | None = None
+    id: str | None = None
+    function: Function | None = None
 
 
 class Delta(msgspec.Struct, gc=False):
     content: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
 
 
 class Choice(msgspec.Struct, gc=False):
@@ -24,92 +47,91 @@ class Choice(msgspec.Struct, gc=False):
     finish_reason: str | None = None
 
 
-class Counted(msgspec.Struct, gc=False):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-    @property
-    def is_plausible(self) -> bool:
-        return 0 <= self.prompt_tokens < MOST_TOKENS and 0 <= self.completion_tokens < MOST_TOKENS
-
-
 class Chunk(msgspec.Struct, gc=False):
     """One `data:` of the stream."""
 
     choices: list[Choice] | None = None
-    usage: Counted | None = None
+    usage: Any = None
     error: Any = None
 
 
-decode = msgspec.json.Decoder(Chunk).decode
+class FirstChunk(Chunk, gc=False):
+    model: str | None = None
+
+
+decoder, first_decoder = msgspec.json.Decoder(Chunk), msgspec.json.Decoder(FirstChunk)
+decode = decoder.decode
+FAULTS = (ValueError, RecursionError, msgspec.MsgspecError)
 
 
 @dataclass(slots=True)
-class Arriving:
-    """What has come so far."""
+class Chunks(Arriving):
+    """An answer on this wire."""
 
-    finish_reason: str = ""
-    usage: Counted | None = None
-    is_over: bool = False
-    """[DONE] came."""
-    text_bytes: int = 0
-    rest: bytes = b""
-    """The beginning of a line whose end has not come."""
-    broken: Broken | None = None
-    """What ends the answer once the text before it is passed on."""
+    counted: Any = None
+    last_line: bytes = b""
+    """The one that brought the finish reason: some send it twice."""
 
-    def end(self) -> End:
-        if self.usage is None or not self.usage.is_plausible:
-            return End(self.finish_reason or "stop")
-        return End(self.finish_reason or "stop", self.usage.prompt_tokens, self.usage.completion_tokens)
-
-
-def take(answer: Arriving, data: bytes, provider: str) -> str:
-    """The text of the whole lines in `data`, up to what is no chunk: that is left in `answer.broken`."""
-    *lines, answer.rest = (answer.rest + data if answer.rest else data).split(b"\n")
-    pieces: list[str] = []
-    try:
-        for line in lines:
-            if line.startswith(b"data:"):
-                take_line(answer, line[5:].strip(), pieces, provider)
-            elif line.startswith((b"<", b"{", b"[")):
-                raise Broken(f"{provider} sent something that is no event stream.")
-            if answer.is_over:
-                break
-        if len(answer.rest) > MOST_LINE_BYTES:
-            raise Broken(f"{provider} sent a line without end.")
-    except Broken as broken:
-        answer.broken = broken
-    return "".join(pieces)
-
-
-def take_line(answer: Arriving, line: bytes, pieces: list[str], provider: str) -> None:
-    if line == b"[DONE]":
-        answer.is_over = True
-        if not answer.finish_reason and not answer.text_bytes and not pieces:
-            raise Broken(f"{provider} sent no answer.")
-        return
-    chunk = chunk_of(line, provider)
-    if chunk.error is not None:
-        raise Broken(f"{provider} reported an error of its own.")
-    if chunk.usage is not None:
-        answer.usage = chunk.usage
-    for choice in (chunk.choices or ())[:1]:
-        if choice.delta and choice.delta.content:
-            pieces.append(choice.delta.content)
+    def hear(self, line: bytes) -> None:
+        try:
+            chunk = decode(line) if self.answered_by else self._first(line)
+        except FAULTS:
+            if line.strip() == b"[DONE]":
+                return self.finish()
+            chunk = decoded(line, decoder, self.provider)
+        if chunk.error is not None:
+            raise complaint(self.provider, chunk.error)
+        if chunk.usage is not None:
+            self.counted = chunk.usage
+        if not chunk.choices or (self.last_line and line == self.last_line):
+            return None
+        choice = chunk.choices[0]
+        delta = choice.delta
+        if delta is not None:
+            if delta.content:
+                self.texts.append(delta.content)
+            if delta.tool_calls or delta.reasoning_content or delta.reasoning or delta.refusal:
+                self._more(delta)
         if choice.finish_reason:
-            answer.finish_reason = FINISHES.get(choice.finish_reason, "stop")
+            self._finished(choice.finish_reason, line)
+        return None
+
+    def usage(self) -> Usage | None:
+        return plausible(self.counted, Counted, self.window)
+
+    def _first(self, line: bytes) -> Chunk:
+        chunk = first_decoder.decode(line)
+        self.answered_by = chunk.model or self.model
+        return chunk
+
+    def _more(self, delta: Delta) -> None:
+        """What is beside the text, or before it."""
+        if thought := delta.reasoning_content or delta.reasoning:
+            self._before_text(delta, Reasoning(thought))
+        if delta.refusal:
+            self.say(Refusing(delta.refusal))
+        for call in delta.tool_calls or ():
+            function = call.function or Function()
+            piece = self.calls.add(call.index, call.id or "", function.name or "", written(function.arguments))
+            if piece is not None:
+                self.say(piece)
+
+    def _before_text(self, delta: Delta, thought: Reasoning) -> None:
+        """A thought goes before the text of the same chunk."""
+        if delta.content:
+            self.texts.pop()
+        self.say(thought)
+        if delta.content:
+            self.texts.append(delta.content)
+
+    def _finished(self, reason: str, line: bytes) -> None:
+        if reason == "error":
+            raise Broken(f"{self.provider} reported an error of its own.")
+        self.finish_reason, self.last_line = FINISHES.get(reason, "stop"), line
 
 
-def chunk_of(line: bytes, provider: str) -> Chunk:
-    """The chunk of one line. Bytes that are no UTF-8 become U+FFFD; what is no JSON is refused."""
-    try:
-        return decode(line)
-    except UnicodeDecodeError:
-        line = line.decode("utf-8", "replace").encode()
-    except msgspec.MsgspecError as fault:
-        raise Broken(f"{provider} sent something that is no answer.") from fault
-    try:
-        return decode(line)
-    except msgspec.MsgspecError as fault:
-        raise Broken(f"{provider} sent something that is no answer.") from fault
+def written(arguments: Any) -> str:
+    """The arguments as JSON text: some give the object itself."""
+    if arguments is None or isinstance(arguments, str):
+        return arguments or ""
+    return msgspec.json.encode(arguments).decode()

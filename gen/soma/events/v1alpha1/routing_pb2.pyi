@@ -51,6 +51,9 @@ class RoutingEvent(_message.Message):
     HELD_MICROUSD_FIELD_NUMBER: _builtins.int
     FEEDBACK_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    COSTS_FIELD_NUMBER: _builtins.int
+    LATENCIES_FIELD_NUMBER: _builtins.int
+    CATALOGUE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id is a UUIDv7, the same however often the event is delivered."""
     type: _builtins.str
@@ -109,6 +112,12 @@ class RoutingEvent(_message.Message):
     """feedback is how good the answer was: 0 to 1, as a decimal number."""
     source: _builtins.str
     """source of the feedback: "person", "judge" or "somabrain"."""
+    costs: _builtins.str
+    """costs are their estimates in micro-USD, in the same order: whole numbers, a space between two."""
+    latencies: _builtins.str
+    """latencies are what was expected of their first text, in milliseconds and the same order: whole numbers."""
+    catalogue: _builtins.str
+    """catalogue is what the catalogue says of their quality, in the same order: decimal numbers."""
     def __init__(
         self,
         *,
@@ -141,17 +150,24 @@ class RoutingEvent(_message.Message):
         held_microusd: _builtins.int | None = ...,
         feedback: _builtins.str | None = ...,
         source: _builtins.str | None = ...,
+        costs: _builtins.str | None = ...,
+        latencies: _builtins.str | None = ...,
+        catalogue: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_context_hash", b"_context_hash", "_cost_microusd", b"_cost_microusd", "_features", b"_features", "_feedback", b"_feedback", "_finish_reason", b"_finish_reason", "_first_token_ms", b"_first_token_ms", "_held_microusd", b"_held_microusd", "_input_tokens", b"_input_tokens", "_output_tokens", b"_output_tokens", "_policy", b"_policy", "_probabilities", b"_probabilities", "_propensity", b"_propensity", "_qualities", b"_qualities", "_reason", b"_reason", "_score", b"_score", "_source", b"_source", "_turn", b"_turn", "candidates", b"candidates", "context_hash", b"context_hash", "cost_microusd", b"cost_microusd", "features", b"features", "feedback", b"feedback", "finish_reason", b"finish_reason", "first_token_ms", b"first_token_ms", "held_microusd", b"held_microusd", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens", "policy", b"policy", "probabilities", b"probabilities", "propensity", b"propensity", "qualities", b"qualities", "reason", b"reason", "score", b"score", "source", b"source", "turn", b"turn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_catalogue", b"_catalogue", "_context_hash", b"_context_hash", "_cost_microusd", b"_cost_microusd", "_costs", b"_costs", "_features", b"_features", "_feedback", b"_feedback", "_finish_reason", b"_finish_reason", "_first_token_ms", b"_first_token_ms", "_held_microusd", b"_held_microusd", "_input_tokens", b"_input_tokens", "_latencies", b"_latencies", "_output_tokens", b"_output_tokens", "_policy", b"_policy", "_probabilities", b"_probabilities", "_propensity", b"_propensity", "_qualities", b"_qualities", "_reason", b"_reason", "_score", b"_score", "_source", b"_source", "_turn", b"_turn", "candidates", b"candidates", "catalogue", b"catalogue", "context_hash", b"context_hash", "cost_microusd", b"cost_microusd", "costs", b"costs", "features", b"features", "feedback", b"feedback", "finish_reason", b"finish_reason", "first_token_ms", b"first_token_ms", "held_microusd", b"held_microusd", "input_tokens", b"input_tokens", "latencies", b"latencies", "output_tokens", b"output_tokens", "policy", b"policy", "probabilities", b"probabilities", "propensity", b"propensity", "qualities", b"qualities", "reason", b"reason", "score", b"score", "source", b"source", "turn", b"turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_context_hash", b"_context_hash", "_cost_microusd", b"_cost_microusd", "_features", b"_features", "_feedback", b"_feedback", "_finish_reason", b"_finish_reason", "_first_token_ms", b"_first_token_ms", "_held_microusd", b"_held_microusd", "_input_tokens", b"_input_tokens", "_output_tokens", b"_output_tokens", "_policy", b"_policy", "_probabilities", b"_probabilities", "_propensity", b"_propensity", "_qualities", b"_qualities", "_reason", b"_reason", "_score", b"_score", "_source", b"_source", "_turn", b"_turn", "candidates", b"candidates", "context_hash", b"context_hash", "cost_microusd", b"cost_microusd", "decision", b"decision", "features", b"features", "feedback", b"feedback", "finish_reason", b"finish_reason", "first_token_ms", b"first_token_ms", "held_microusd", b"held_microusd", "id", b"id", "input_tokens", b"input_tokens", "model", b"model", "output_tokens", b"output_tokens", "policy", b"policy", "probabilities", b"probabilities", "propensity", b"propensity", "provider", b"provider", "qualities", b"qualities", "reason", b"reason", "requested_tier", b"requested_tier", "score", b"score", "source", b"source", "subject", b"subject", "tenant", b"tenant", "tier", b"tier", "time", b"time", "turn", b"turn", "type", b"type", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_catalogue", b"_catalogue", "_context_hash", b"_context_hash", "_cost_microusd", b"_cost_microusd", "_costs", b"_costs", "_features", b"_features", "_feedback", b"_feedback", "_finish_reason", b"_finish_reason", "_first_token_ms", b"_first_token_ms", "_held_microusd", b"_held_microusd", "_input_tokens", b"_input_tokens", "_latencies", b"_latencies", "_output_tokens", b"_output_tokens", "_policy", b"_policy", "_probabilities", b"_probabilities", "_propensity", b"_propensity", "_qualities", b"_qualities", "_reason", b"_reason", "_score", b"_score", "_source", b"_source", "_turn", b"_turn", "candidates", b"candidates", "catalogue", b"catalogue", "context_hash", b"context_hash", "cost_microusd", b"cost_microusd", "costs", b"costs", "decision", b"decision", "features", b"features", "feedback", b"feedback", "finish_reason", b"finish_reason", "first_token_ms", b"first_token_ms", "held_microusd", b"held_microusd", "id", b"id", "input_tokens", b"input_tokens", "latencies", b"latencies", "model", b"model", "output_tokens", b"output_tokens", "policy", b"policy", "probabilities", b"probabilities", "propensity", b"propensity", "provider", b"provider", "qualities", b"qualities", "reason", b"reason", "requested_tier", b"requested_tier", "score", b"score", "source", b"source", "subject", b"subject", "tenant", b"tenant", "tier", b"tier", "time", b"time", "turn", b"turn", "type", b"type", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__candidates: _TypeAlias = _typing.Literal["candidates"]  # noqa: Y015
     _WhichOneofArgType__candidates: _TypeAlias = _typing.Literal["_candidates", b"_candidates"]  # noqa: Y015
+    _WhichOneofReturnType__catalogue: _TypeAlias = _typing.Literal["catalogue"]  # noqa: Y015
+    _WhichOneofArgType__catalogue: _TypeAlias = _typing.Literal["_catalogue", b"_catalogue"]  # noqa: Y015
     _WhichOneofReturnType__context_hash: _TypeAlias = _typing.Literal["context_hash"]  # noqa: Y015
     _WhichOneofArgType__context_hash: _TypeAlias = _typing.Literal["_context_hash", b"_context_hash"]  # noqa: Y015
     _WhichOneofReturnType__cost_microusd: _TypeAlias = _typing.Literal["cost_microusd"]  # noqa: Y015
     _WhichOneofArgType__cost_microusd: _TypeAlias = _typing.Literal["_cost_microusd", b"_cost_microusd"]  # noqa: Y015
+    _WhichOneofReturnType__costs: _TypeAlias = _typing.Literal["costs"]  # noqa: Y015
+    _WhichOneofArgType__costs: _TypeAlias = _typing.Literal["_costs", b"_costs"]  # noqa: Y015
     _WhichOneofReturnType__features: _TypeAlias = _typing.Literal["features"]  # noqa: Y015
     _WhichOneofArgType__features: _TypeAlias = _typing.Literal["_features", b"_features"]  # noqa: Y015
     _WhichOneofReturnType__feedback: _TypeAlias = _typing.Literal["feedback"]  # noqa: Y015
@@ -164,6 +180,8 @@ class RoutingEvent(_message.Message):
     _WhichOneofArgType__held_microusd: _TypeAlias = _typing.Literal["_held_microusd", b"_held_microusd"]  # noqa: Y015
     _WhichOneofReturnType__input_tokens: _TypeAlias = _typing.Literal["input_tokens"]  # noqa: Y015
     _WhichOneofArgType__input_tokens: _TypeAlias = _typing.Literal["_input_tokens", b"_input_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__latencies: _TypeAlias = _typing.Literal["latencies"]  # noqa: Y015
+    _WhichOneofArgType__latencies: _TypeAlias = _typing.Literal["_latencies", b"_latencies"]  # noqa: Y015
     _WhichOneofReturnType__output_tokens: _TypeAlias = _typing.Literal["output_tokens"]  # noqa: Y015
     _WhichOneofArgType__output_tokens: _TypeAlias = _typing.Literal["_output_tokens", b"_output_tokens"]  # noqa: Y015
     _WhichOneofReturnType__policy: _TypeAlias = _typing.Literal["policy"]  # noqa: Y015
@@ -185,9 +203,13 @@ class RoutingEvent(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__candidates) -> _WhichOneofReturnType__candidates | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__catalogue) -> _WhichOneofReturnType__catalogue | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__context_hash) -> _WhichOneofReturnType__context_hash | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_microusd) -> _WhichOneofReturnType__cost_microusd | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__costs) -> _WhichOneofReturnType__costs | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__features) -> _WhichOneofReturnType__features | None: ...
     @_typing.overload
@@ -200,6 +222,8 @@ class RoutingEvent(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__held_microusd) -> _WhichOneofReturnType__held_microusd | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__input_tokens) -> _WhichOneofReturnType__input_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__latencies) -> _WhichOneofReturnType__latencies | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__output_tokens) -> _WhichOneofReturnType__output_tokens | None: ...
     @_typing.overload

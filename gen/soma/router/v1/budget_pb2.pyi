@@ -97,7 +97,9 @@ Global___Budget: _TypeAlias = Budget  # noqa: Y015
 
 @_typing.final
 class Limit(_message.Message):
-    """Limit is the most that may be spent in a window. What is absent is not bounded; 0 closes it."""
+    """Limit is the most that may be spent in a window, up to 10^15. What is absent is not bounded; 0 closes it: what costs
+    nothing passes a limit of cost.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

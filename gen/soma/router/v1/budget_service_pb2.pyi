@@ -258,7 +258,9 @@ Global___ListSpendRequest: _TypeAlias = ListSpendRequest  # noqa: Y015
 
 @_typing.final
 class ListSpendResponse(_message.Message):
-    """ListSpendResponse holds at most 1,000 sums; what is smaller is in one more, whose `of` is empty."""
+    """ListSpendResponse holds at most 1,000 sums; what is smaller is in one more, whose `of` is empty, with the calls that
+    have no such thing, such as a team.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -300,7 +302,9 @@ class Spend(_message.Message):
     OVERRUN_MICROUSD_FIELD_NUMBER: _builtins.int
     LOST_MICROUSD_FIELD_NUMBER: _builtins.int
     of: _builtins.str
-    """of is what it is the sum for: a model as "provider/model", a person, a day."""
+    """of is what it is the sum for: a model as "provider/model", a person, a day as "2026-01-31", an hour in UTC as
+    "2026-01-31T09:00:00Z".
+    """
     cost_microusd: _builtins.int
     """cost_microusd is in millionths of a dollar."""
     input_tokens: _builtins.int

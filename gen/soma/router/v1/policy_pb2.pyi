@@ -47,8 +47,8 @@ class Policy(_message.Message):
     dial: _builtins.float
     """dial is 0 for the cheapest and fastest answer, 1 for the best. Absent is 0.5."""
     most_explored: _builtins.float
-    """most_explored is the largest share of choices that may try a model that seems worse. Absent is 0.05; 0 is none.
-    While nothing is learned, nothing is explored.
+    """most_explored is the largest share of choices that may try a model that seems worse; 0 is none. Absent is 0.05 once
+    something is learned, and nothing before: to learn from nothing, say how much.
     """
     highest_tier: _builtins.str
     """highest_tier is the best tier that may be asked for. Empty is "premium"."""

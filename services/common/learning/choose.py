@@ -10,7 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from soma.router.v1.policy_pb2 import Policy
+
 MIDDLE = 0.5
+DIAL = 0.5
+MOST_EXPLORED = 0.05
+SHARPNESS = 20.0
+"""A model that seems a fifth of the scale worse is tried as often as it would be among four more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,13 @@ def weights_of(dial: float, sharpness: float = 0.0, most_explored: float = 0.0) 
     """The weights at a tenant's dial: 0 is cheapest and fastest, 1 is best. In the middle a cent weighs 0.1 and a
     second 0.02; at either end a hundred times, and ten times, as much or as little."""
     return Weights(10 ** (3 - 4 * dial), 0.02 * 10 ** (1 - 2 * dial), sharpness, most_explored)
+
+
+def weights_by(policy: Policy, *, is_learned: bool) -> Weights:
+    """A policy's. Before anything is learned it explores only when it says by itself how much."""
+    dial = policy.dial if policy.HasField("dial") else DIAL
+    usual = MOST_EXPLORED if is_learned else 0.0
+    return weights_of(dial, SHARPNESS, policy.most_explored if policy.HasField("most_explored") else usual)
 
 
 def score_of(quality: float, cost_microusd: float, latency_ms: float, weights: Weights) -> float:

@@ -1,0 +1,128 @@
+"""What goes into the books: how each is asked of soma.book (migrations/control), and what is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from services.common import events
+from services.common.call import Call
+from services.common.db import Transaction
+from services.router.budgets.room import Amount, Scopes
+from services.router.store import Settlement, decided_event, settled_event
+from soma.common.v1.model_pb2 import Decision
+
+MOST = 10**12
+"""Nothing that a call holds or uses counts for more: a million dollars, or as many tokens. What a provider says beyond
+it is absurd, and sums of it would not fit into Postgres' integers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A call that is to begin, or to go on with another model."""
+
+    call: Call
+    decision: Decision
+    turn: str
+    scopes: Scopes
+    most: Amount
+    """What it can cost at most."""
+    context_hash: str
+    catalogue: Mapping[str, float] = field(default_factory=dict)
+    """What the catalogue says of the quality of each model, by "provider/model"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    opening: Opening
+
+    @property
+    def call(self) -> Call | None:
+        return self.opening.call
+
+    def asked(self) -> dict[str, Any]:
+        return held("admit", self.opening)
+
+    async def tell(self, tx: Transaction) -> None:
+        o = self.opening
+        await events.append(tx, decided_event(o.turn, o.decision, o.context_hash, o.catalogue))
+        await tx.audit("routing.decided", resource=f"decisions/{o.decision.id}")
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    opening: Opening
+
+    @property
+    def call(self) -> Call | None:
+        return None
+
+    def asked(self) -> dict[str, Any]:
+        return held("move", self.opening)
+
+    async def tell(self, tx: Transaction) -> None:
+        """Nothing: the settlement says which model answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    by: Call
+    settlement: Settlement
+
+    @property
+    def call(self) -> Call | None:
+        return self.by
+
+    def asked(self) -> dict[str, Any]:
+        d, usage, used = self.settlement.decision, self.settlement.outcome.usage, used_by(self.settlement)
+        return {
+            "op": "settle", "call_id": d.id, "provider": d.provider, "model": d.model, "tier": d.tier,
+            "microusd": used.microusd, "tokens": used.tokens, "requests": used.requests,
+            "input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens,
+        }  # fmt: skip
+
+    async def tell(self, tx: Transaction) -> None:
+        await events.append(tx, settled_event(self.settlement))
+        await tx.audit("routing.settled", resource=f"decisions/{self.settlement.decision.id}")
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Holds of calls that still run. Without any it only lets go of what has expired."""
+
+    calls: Sequence[str]
+
+    @property
+    def call(self) -> Call | None:
+        return None
+
+    def asked(self) -> dict[str, Any]:
+        return {"op": "renew", "calls": self.calls}
+
+    async def tell(self, tx: Transaction) -> None:
+        """Nothing."""
+
+
+Entry: TypeAlias = Admit | Move | Settle | Renew
+
+
+def held(op: str, opening: Opening) -> dict[str, Any]:
+    d, s, most = opening.decision, opening.scopes, bounded(opening.most)
+    return {
+        "op": op, "call_id": d.id, "subject": s.user, "team": s.team, "conversation": s.conversation, "task": s.task,
+        "key": s.key, "provider": d.provider, "model": d.model, "tier": d.tier, "microusd": most.microusd,
+        "tokens": most.tokens, "requests": most.requests,
+    }  # fmt: skip
+
+
+def used_by(settlement: Settlement) -> Amount:
+    """What a call has used. One that never reached a provider is no request."""
+    o = settlement.outcome
+    tokens = o.usage.input_tokens + o.usage.output_tokens
+    has_ended = bool(settlement.finish_reason) and settlement.finish_reason != "cancelled"
+    return bounded(Amount(o.cost_microusd, tokens, int(has_ended or tokens > 0 or o.cost_microusd > 0)))
+
+
+def bounded(amount: Amount) -> Amount:
+    return Amount(*(max(0, min(MOST, figure)) for figure in (amount.microusd, amount.tokens, amount.requests)))

@@ -1,0 +1,106 @@
+"""The books in Postgres: many entries of one tenant by one transaction, and what is left of budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from services.common.caller import Caller
+from services.common.db import Database, Record, Transaction
+from services.common.outbox import Row
+from services.router import store
+from services.router.budgets.entries import Admit, Entry, Settle
+from services.router.budgets.room import Room, Scopes
+from services.router.budgets.titles import room_of
+
+BOOK = "SELECT outcome, overrun_microusd, overrun_tokens, room FROM soma.book($1::text::jsonb, $2)"
+ROOM = "SELECT soma.room_for($1, $2, $3, $4, $5)"
+EXPIRED = "SELECT tenant FROM soma.ledgers WHERE sweep_time < now() ORDER BY sweep_time LIMIT 1000"
+TIDY = "SELECT soma.tidy_budgets()"
+DONE = {"held": Admit, "settle": Settle, "release": Settle}
+"""What is told of an entry is told when it came to this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """What became of an entry."""
+
+    outcome: str
+    """As soma.book says it."""
+    overrun_microusd: int = 0
+    overrun_tokens: int = 0
+    room: Room = ()
+    """What is left, where it was "short"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    db: Database
+    lease: timedelta
+
+    async def write(self, tenant: str, entries: Sequence[Entry]) -> list[Booked | ValueError]:
+        """All in one transaction, in order. ValueError for one whose event breaks its schema: it is left out. Raises
+        Unavailable STORE_UNAVAILABLE, Denied TENANT_UNKNOWN."""
+        async with self.db.upkeep(Caller.system("router", tenant)) as tx:
+            told = await self._told(tx, entries)  # before the lock: it takes longest
+            whole = [entry for entry, rows in zip(entries, told, strict=True) if not isinstance(rows, ValueError)]
+            booked = iter(await self._book(tx, whole))
+            results = [rows if isinstance(rows, ValueError) else next(booked) for rows in told]
+            await self._write_down(tx, entries, told, results)
+            return results
+
+    async def room(self, caller: Caller, scopes: Scopes) -> Room:
+        async with self.db.upkeep(caller) as tx:
+            s = scopes
+            return room_of(await tx.fetchval(ROOM, s.user, s.team, s.conversation, s.task, s.key))
+
+    async def tenants_with_expired_holds(self) -> Sequence[str]:
+        return [row["tenant"] for row in await self.db.look(EXPIRED)]
+
+    async def tidy(self, tenant: str) -> None:
+        async with self.db.upkeep(Caller.system("router", tenant)) as tx:
+            await tx.execute(TIDY)
+
+    async def _told(self, tx: Transaction, entries: Sequence[Entry]) -> list[list[Row] | ValueError]:
+        """What is to be told of each. New keys are made in the order of names, so that nobody waits in a ring."""
+        for person in sorted({e.call.caller.subject for e in entries if e.call}):
+            await tx.pseudonym(person)
+        return [await telling(tx, entry) for entry in entries]
+
+    async def _book(self, tx: Transaction, entries: Sequence[Entry]) -> list[Booked]:
+        asked = msgspec.json.encode([entry.asked() for entry in entries]).decode()
+        return [booked_of(row) for row in await tx.fetch(BOOK, asked, self.lease)]
+
+    async def _write_down(
+        self, tx: Transaction, entries: Sequence[Entry], told: Sequence[Any], results: Sequence[Booked | ValueError]
+    ) -> None:
+        done = [
+            (entry, rows)
+            for entry, rows, result in zip(entries, told, results, strict=True)
+            if isinstance(result, Booked) and isinstance(entry, DONE.get(result.outcome, ()))
+        ]
+        admitted = [entry.opening for entry, _ in done if isinstance(entry, Admit)]
+        await store.add(tx, [(o.call, o.decision, o.turn, o.context_hash) for o in admitted])
+        await store.complete(tx, [entry.settlement for entry, _ in done if isinstance(entry, Settle)])
+        for _, rows in done:
+            tx.add(rows)
+
+
+async def telling(tx: Transaction, entry: Entry) -> list[Row] | ValueError:
+    if entry.call is None:
+        return []
+    with tx.aside(entry.call) as rows:
+        try:
+            await entry.tell(tx)
+        except ValueError as fault:
+            return fault
+    return rows
+
+
+def booked_of(row: Record) -> Booked:
+    outcome, overrun_microusd, overrun_tokens, room = row
+    return Booked(outcome, overrun_microusd, overrun_tokens, room_of(room) if room else ())

@@ -1,0 +1,82 @@
+"""Waiting for a provider's bytes, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+
+import aiohttp
+
+from services.router.models import Broken
+from services.router.models.arriving import Arriving
+
+GOODBYE_S = 0.05
+LOOK_AGAIN_S = 1.0
+
+
+class Patience:
+    """Closes a response that has been waited for too long. One timer an answer: a timeout around each read would cost a
+    third of the read."""
+
+    __slots__ = ("_due", "_loop", "_response", "_rings", "_timer", "is_over", "is_waiting")
+
+    def __init__(self, response: aiohttp.ClientResponse, due: float) -> None:
+        self._response, self._loop = response, asyncio.get_running_loop()
+        self._due = self._rings = due
+        self.is_over = False
+        self.is_waiting = False
+        """A read is under way. A slow listener is not the provider's fault."""
+        self._timer = self._loop.call_later(max(0.0, due - monotonic()), self._look)
+
+    def until(self, due: float) -> None:
+        """Wait until then. A timer that rings too early looks again; one that would ring too late is set anew."""
+        self._due = due
+        if due < self._rings:
+            self._set()
+
+    def __enter__(self) -> Patience:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def _set(self) -> None:
+        self._timer.cancel()
+        self._rings = self._due
+        self._timer = self._loop.call_later(max(0.0, self._due - monotonic()), self._look)
+
+    def _look(self) -> None:
+        if not self.is_waiting:
+            self._due = monotonic() + LOOK_AGAIN_S
+        if monotonic() < self._due:
+            return self._set()
+        self.is_over = True
+        return self._response.close()
+
+
+async def read(response: aiohttp.ClientResponse, patience: Patience, answer: Arriving) -> bytes:
+    """What the network has now; empty at the end of an answer that is whole. Raises Broken for one that is not."""
+    patience.is_waiting = True
+    try:
+        data = await response.content.readany()
+    except (aiohttp.ClientError, OSError) as fault:
+        if answer.finish_reason:
+            return b""
+        what = "fell silent" if patience.is_over else "broke the connection"
+        raise Broken(f"{answer.provider} {what}.") from fault
+    finally:
+        patience.is_waiting = False
+    if not data and not answer.finish_reason:
+        what = "ended the answer in the middle" if answer.has_said else "sent no answer"
+        raise Broken(f"{answer.provider} {what}.")
+    return data
+
+
+async def finish(response: aiohttp.ClientResponse) -> None:
+    """Read what stands behind the answer, if it is there soon: then the connection can serve the next one."""
+    try:
+        async with asyncio.timeout(GOODBYE_S):
+            while await response.content.readany():
+                pass
+    except (TimeoutError, aiohttp.ClientError, OSError):
+        response.close()

@@ -1,0 +1,1 @@
+"""The providers of the catalogue as a tenant sees them."""

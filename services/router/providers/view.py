@@ -1,0 +1,81 @@
+"""Providers as a tenant finds them, and what turns one off and on. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from services.router.offers import Figures, Offer
+from services.router.policies.rules import Rules
+from soma.router.v1.policy_pb2 import ModelPrice, Policy
+from soma.router.v1.provider_pb2 import Provider, ProviderModel
+
+FiguresOf = Callable[[Offer], Figures]
+
+
+def providers_of(offers: tuple[Offer, ...], rules: Rules, figures_of: FiguresOf) -> list[Provider]:
+    """By name, each with its models in the catalogue's order."""
+    found: dict[str, list[Offer]] = {}
+    for offer in rules.offers(offers):
+        found.setdefault(offer.provider.name, []).append(offer)
+    return [provider_of(found[name], rules, figures_of) for name in sorted(found)]
+
+
+def provider_of(offers: Sequence[Offer], rules: Rules, figures_of: FiguresOf) -> Provider:
+    """The provider of these offers, which are all that it has."""
+    provider = offers[0].provider
+    return Provider(
+        name=f"providers/{provider.name}",
+        kind=provider.kind,
+        enabled=is_enabled(rules.policy, provider.name),
+        jurisdictions=sorted(provider.jurisdictions),
+        models=[model_of(offer, rules, figures_of(offer)) for offer in offers],
+    )
+
+
+def model_of(offer: Offer, rules: Rules, figures: Figures) -> ProviderModel:
+    latency_ms = offer.latency_ms if figures.latency_ms is None else figures.latency_ms
+    price = offer.price
+    return ProviderModel(
+        model=offer.model,
+        tier=offer.tier,
+        closed=offer.closed or away(offer, rules) or unpriced(offer) or figures.closed,
+        price=ModelPrice(input=price.price_in, output=price.price_out) if price else None,
+        window_tokens=offer.window,
+        capabilities=sorted(offer.capabilities),
+        quality=offer.quality,
+        latency_ms=latency_ms,
+    )
+
+
+def away(offer: Offer, rules: Rules) -> str:
+    if not rules.jurisdictions or rules.jurisdictions & offer.provider.jurisdictions:
+        return ""
+    return f"The policy lets texts be read in {', '.join(sorted(rules.jurisdictions))} alone."
+
+
+def unpriced(offer: Offer) -> str:
+    return "" if offer.price else "Its price is unknown, and the policy states no ceiling for that."
+
+
+def is_enabled(policy: Policy, provider: str) -> bool:
+    """Whether the policy lets the provider be used at all; its models may be closed one by one."""
+    whole = f"{provider}/*"
+    listed = not policy.allowed_models or any(name.startswith(f"{provider}/") for name in policy.allowed_models)
+    return listed and whole not in policy.denied_models and not any(r.closed for r in policy.models if r.model == whole)
+
+
+def switched(policy: Policy, provider: str, *, enabled: bool) -> Policy:
+    """The policy with the provider turned on or off, and nothing else changed."""
+    made, whole = Policy(), f"{provider}/*"
+    made.CopyFrom(policy)
+    if is_enabled(policy, provider) == enabled:
+        return made
+    if not enabled:
+        made.denied_models.append(whole)
+        return made
+    made.denied_models[:] = [name for name in policy.denied_models if name != whole]
+    for rule in made.models:
+        rule.closed = rule.closed and rule.model != whole
+    if not is_enabled(made, provider):
+        made.allowed_models.append(whole)
+    return made

@@ -1,0 +1,157 @@
+"""Where the time of a call goes: CPU by process, by thread of the router, by library of its machine code (where Linux
+has perf), and by Python function of its event loop's thread. Each in a run of its own, calls first, then streams."""
+
+from __future__ import annotations
+
+import os
+import pstats
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.bench.gateway import STREAMS, Side, side_of, soma_mesh
+from tests.bench.load import load, until_idle, wrk
+from tests.bench.upstream import Upstream
+from tests.system.mesh import Mesh, wait_until
+
+LASTS_S, MOST_S = 5, 30.0
+TOP, TOP_MACHINE = 25, 12
+SAMPLED = Path(__file__).parent / "sampled"
+PERF_HZ = 999
+OF_TYPE = re.compile(r"of '([\w.]+)'|built-in method ([\w.]+)")
+
+
+def profile(upstream: Upstream, scale: float) -> None:
+    with tempfile.TemporaryDirectory(prefix="soma-profile-") as folder, soma_mesh(Path(folder), upstream) as mesh:
+        side = side_of(mesh, upstream)
+        lasts_s = max(1.0, LASTS_S * scale)
+        for stream in (False, True):
+            wrk(side.door, STREAMS, 2, stream=stream)
+            until_idle([side.server])
+            tell_parts(side, lasts_s, stream=stream)
+            tell_machine(side, lasts_s, stream=stream)
+        with router_by_hand(mesh, Path(folder) / "profile") as (pid, file):
+            for stream in (False, True):
+                until_answered(side, stream=stream)
+                tell_functions(pid, file, side, lasts_s, stream=stream)
+
+
+def kind(stream: bool) -> str:
+    return "stream of 64 chunks" if stream else "call"
+
+
+def tell_parts(side: Side, lasts_s: float, *, stream: bool) -> None:
+    before = threads_ns(side.server)
+    heard = load(side.door, STREAMS, lasts_s, side.pids, stream=stream)
+    after = threads_ns(side.server)
+    print(f"\n== a {kind(stream)}, {STREAMS} in flight: {heard.told}, {heard.errors} errors {heard.sample}")
+    show("ms of CPU by process", heard.cpu_ms)
+    spent: defaultdict[str, float] = defaultdict(float)
+    for thread, (name, ns) in after.items():
+        spent[name] += ns - before.get(thread, ("", 0))[1]
+    show("ms of CPU by thread of the router", {name: ns / 1e6 / heard.answers for name, ns in spent.items()})
+
+
+def show(title: str, figures: Mapping[str, float], top: int = TOP_MACHINE) -> None:
+    print(f"-- {title}; {sum(figures.values()):.3f} in all")
+    for name, value in sorted(figures.items(), key=lambda figure: -figure[1])[:top]:
+        print(f"{value:9.3f}  {name}")
+
+
+def threads_ns(pid: int) -> dict[str, tuple[str, int]]:
+    """By id: the name of a thread, and the nanoseconds that it ran."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        name = (task / "comm").read_text().strip()
+        found[task.name] = (name if task.name != str(pid) else "main", int((task / "schedstat").read_text().split()[0]))
+    return found
+
+
+def tell_machine(side: Side, lasts_s: float, *, stream: bool) -> None:
+    """By perf: machine code is where gRPC, TLS and protobuf are."""
+    perf = shutil.which("perf")
+    if not perf:
+        print("-- by library: skipped, there is no perf here")
+        return
+    with tempfile.NamedTemporaryFile() as data:
+        command = [perf, "record", "--freq", str(PERF_HZ), "--pid", str(side.server), "--output", data.name]
+        recording = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        heard = load(side.door, STREAMS, lasts_s, side.pids, stream=stream)
+        recording.send_signal(signal.SIGINT)
+        recording.wait(MOST_S)
+        each_ms = heard.cpu_ms["router"]
+        for sort in ("dso", "dso,symbol"):
+            shares = perf_shares(perf, data.name, sort)
+            title = f"ms of the router's CPU by {sort.replace(',', ' and ')}, a {kind(stream)}"
+            show(title, {name: share / 100 * each_ms for name, share in shares.items()}, TOP)
+
+
+def perf_shares(perf: str, file: str, sort: str) -> dict[str, float]:
+    """Percent by name."""
+    command = [perf, "report", "--input", file, "--stdio", "--sort", sort, "--percent-limit", "0.3"]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=MOST_S, check=False).stdout
+    lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith("#")]
+    return {" ".join(line.split()[1:]): float(line.split()[0].rstrip("%")) for line in lines if "%" in line}
+
+
+@contextmanager
+def router_by_hand(mesh: Mesh, file: Path) -> Iterator[tuple[int, Path]]:
+    """The router in place of the managed one, able to be profiled. Its pid."""
+    words = mesh.surroundings({"PYTHONPATH": str(SAMPLED), "SOMA_PROFILE_FILE": str(file)})
+    with (file.parent / "by-hand.log").open("wb") as log:
+        hand = subprocess.Popen(
+            mesh.command("run", "router"), env=words, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+
+        def router() -> dict[str, Any]:
+            found: dict[str, Any] = mesh.status()["parts"]["router"]
+            return found
+
+        try:
+            wait_until(lambda: router()["state"] == "by hand", MOST_S, what="the router by hand")
+            yield router()["pid"], file
+        finally:
+            hand.send_signal(signal.SIGTERM)
+            hand.wait(MOST_S)
+
+
+def until_answered(side: Side, *, stream: bool) -> None:
+    wait_until(lambda: wrk(side.door, 1, 1, stream=stream).counted > 0, MOST_S, what="an answer through the router")
+
+
+def tell_functions(pid: int, file: Path, side: Side, lasts_s: float, *, stream: bool) -> None:
+    file.unlink(missing_ok=True)
+    os.kill(pid, signal.SIGUSR1)
+    answers = load(side.door, STREAMS, lasts_s, side.pids, stream=stream).answers
+    os.kill(pid, signal.SIGUSR2)
+    wait_until(file.exists, MOST_S, what="the profile")
+    stats: dict[tuple[str, int, str], tuple[int, int, float, float, Any]]
+    stats = pstats.Stats(str(file)).stats  # type: ignore[attr-defined]
+    by_package: defaultdict[str, float] = defaultdict(float)
+    by_function: defaultdict[str, float] = defaultdict(float)
+    for (path, line, function), (_, calls, own_s, _, _) in stats.items():
+        package = package_of(path, function)
+        by_package[package] += own_s * 1e3 / answers
+        by_function[f"{package}  {function}:{line}, {calls / answers:.1f} times"] += own_s * 1e3 / answers
+    print(f"\n== the router's event loop under cProfile, which makes Python's own calls dearer: a {kind(stream)}")
+    show("own ms by package", by_package, TOP)
+    show("own ms by function", by_function, TOP)
+
+
+def package_of(path: str, function: str) -> str:
+    """A library by its name, ours by file."""
+    if path == "~":
+        found = OF_TYPE.search(function)
+        owner = (found[1] or found[2]) if found else "builtins"
+        return owner.rsplit(".", 1)[0] if "." in owner else "builtins"
+    for mark in ("site-packages/", "/lib/python3.11/"):
+        if mark in path:
+            return path.split(mark)[1].split("/")[0].removesuffix(".py")
+    return "/".join(path.split("/")[-3:]) if "/" in path else path
