@@ -32,12 +32,14 @@ class Allowance:
     """The audit trail tells of what people read, too."""
     self_hosted_only: bool = False
     """Only models that the owner of the mesh runs may be called."""
+    trains: bool = True
+    """Policies are learned from feedback."""
 
 
 ALLOWS = {
     Mode.DEVELOPER: Allowance(reflection=True, dev_issuer=True, outside_providers=True, scripted_model=False),
     Mode.TRAINING: Allowance(reflection=False, dev_issuer=False, outside_providers=True, scripted_model=False),
-    Mode.TEST: Allowance(reflection=False, dev_issuer=True, outside_providers=False, scripted_model=True),
+    Mode.TEST: Allowance(reflection=False, dev_issuer=True, outside_providers=False, scripted_model=True, trains=False),
     Mode.PRODUCTION: Allowance(reflection=False, dev_issuer=False, outside_providers=True, scripted_model=False),
     Mode.PRODUCTION_ENTERPRISE: Allowance(
         reflection=False,
@@ -46,5 +48,6 @@ ALLOWS = {
         scripted_model=False,
         audits_reads=True,
         self_hosted_only=True,
+        trains=False,
     ),
 }

@@ -128,3 +128,8 @@ WHERE tenant = $1 AND version < $2 ORDER BY version DESC LIMIT $3
 async def page(tx: Transaction, before: int, most: int) -> Sequence[Record]:
     """Rows without their learned parts, newest first."""
     return await tx.fetch(PAGE, tx.caller.tenant, before, most)
+
+
+def channel_of(tenant: str) -> str:
+    """Where Valkey tells of a change of the tenant's policy."""
+    return f"{{{tenant}}}:policy"

@@ -109,6 +109,10 @@ class Sight:
         self.policy_refused = Gauge(
             "soma_policy_refused", "1 while the policy that should hold is corrupt.", ["tenant"], registry=registry
         )
+        self.trainings = Counter(
+            "soma_trainings_total", "Trainings by what came of them: activated, or why not.", ["outcome"],
+            registry=registry,
+        )  # fmt: skip
 
 
 @contextmanager

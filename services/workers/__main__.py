@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -14,6 +15,7 @@ from services.common.background import alongside
 from services.common.config import RoomConfig
 from services.common.log.engine import open_log
 from services.common.log.log import Log
+from services.common.modes import ALLOWS
 from services.common.server import Ground, Served, open_ground, run, serve
 from services.workers.bench import Bench
 from services.workers.crew import Crew
@@ -33,16 +35,27 @@ class WorkersConfig(RoomConfig):
     """The file of the webhook's bearer token."""
     reconcile_s: float = Field(default=300, gt=0)
     """How often the log is held against Postgres, the archive and Valkey."""
+    trainer: Literal["on", "off", "by-mode"] = "by-mode"
+    """Whether policies are learned from feedback: by-mode as services/common/modes.py has it."""
+    train_s: float = Field(default=5.0, gt=0)
+    """How often is looked whether there is enough feedback to learn from."""
+
+    @property
+    def trains(self) -> bool:
+        return ALLOWS[self.mode].trains if self.trainer == "by-mode" else self.trainer == "on"
 
 
+TRAINER = "trainer"
 ROOM = Served("", lambda _servicer, _server: None, None)
 """There is nothing to call here: health tells of the work alone."""
 
 
 async def main(config: WorkersConfig) -> None:
-    names = sys.argv[1:] or list(WORKS)
+    names = sys.argv[1:] or [name for name in WORKS if name != TRAINER or config.trains]
     if unknown := [name for name in names if name not in WORKS]:
         sys.exit(f"There is no worker {unknown[0]!r}. There are: {', '.join(WORKS)}.")
+    if TRAINER in names and not config.trains:
+        sys.exit(f"Nothing is learned in mode {config.mode} as it is set up. SOMA_TRAINER=on lets the trainer work.")
     async with AsyncExitStack() as doors:
         ground = await doors.enter_async_context(open_ground(config, "workers"))
         log = await doors.enter_async_context(open_log(config.log_url, ground.db, ground.identity))
@@ -56,7 +69,7 @@ def bench_of(config: WorkersConfig, ground: Ground, log: Log) -> Bench:
     return Bench(
         ground.db, log, ground.sight, config.keys_url, config.archive_url, config.siem_url,
         timedelta(seconds=config.archive_age_s), config.siem_ca, config.siem_token_file,
-        config.cache_url, config.reconcile_s,
+        config.cache_url, config.reconcile_s, config.train_s,
     )  # fmt: skip
 
 

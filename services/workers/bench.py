@@ -31,3 +31,5 @@ class Bench:
     """Empty: there is no Valkey."""
     reconcile_s: float = 300.0
     """How often the log is held against the stores."""
+    train_s: float = 5.0
+    """How often is looked whether there is enough feedback to learn from."""

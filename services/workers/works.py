@@ -13,6 +13,7 @@ from services.workers.retention import retention
 from services.workers.sealer import sealer
 from services.workers.siem import siem
 from services.workers.slo import sla
+from services.workers.trainer import trainer
 
 WORKS: Mapping[str, Callable[[Bench], Coroutine[Any, Any, None]]] = {
     "relay": relay,
@@ -22,4 +23,5 @@ WORKS: Mapping[str, Callable[[Bench], Coroutine[Any, Any, None]]] = {
     "siem": siem.work,
     "sla": sla.work,
     "reconcile": reconcile.work,
+    "trainer": trainer.work,
 }

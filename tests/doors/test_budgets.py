@@ -336,6 +336,7 @@ async def test_a_budget_that_makes_no_sense_is_refused(shop: Shop, db: Database,
 
 async def test_budgets_come_in_pages_newest_first(shop: Shop, db: Database) -> None:
     names = [(await created(db, budget(of=f"p{i}"))).name for i in range(5)]
+    acting("")
     first = await Budgets(db).page(ANN.caller, wire.ListBudgetsRequest(page_size=3))
     token = first.next_page_token
     second = await Budgets(db).page(ANN.caller, wire.ListBudgetsRequest(page_size=3, page_token=token))

@@ -21,8 +21,8 @@ WITH sums AS (
            sum(output_tokens) AS output_tokens, sum(requests) AS requests, sum(overrun_microusd) AS overrun_microusd,
            sum(lost_microusd) AS lost_microusd
     FROM soma.ledger
-    WHERE tenant = $1 AND kind <> 'hold' AND time >= coalesce($3, now() - interval '30 days')
-        AND time < coalesce($4, 'infinity') AND ($5 = '' OR subject = $5) AND ($6 = '' OR provider || '/' || model = $6)
+    WHERE tenant = $1 AND kind <> 'hold' AND time >= coalesce($3::timestamptz, now() - interval '30 days')
+        AND time < coalesce($4::timestamptz, 'infinity') AND ($5 = '' OR subject = $5) AND ($6 = '' OR provider || '/' || model = $6)
         AND ($7 = '' OR key = $7)
     GROUP BY 1
 ), ranked AS (

@@ -11,7 +11,7 @@ from services.common.caller import Caller
 from services.common.db import Database, Record, Transaction
 from services.common.errors import Refusal, Unavailable
 from services.common.policies import BUILT_IN as BUILT_IN_VERSION
-from services.common.policies import find
+from services.common.policies import channel_of, find
 from services.common.telemetry import Sight, log
 from services.router.policies.rows import Check, Corrupt, name_of, rules_of
 from services.router.policies.rules import BUILT_IN, Rules
@@ -148,10 +148,6 @@ class Policies:
         if row is None:
             raise Corrupt("Its row is missing.")
         return rules_of(row, self.check_learned)
-
-
-def channel_of(tenant: str) -> str:
-    return f"{{{tenant}}}:policy"
 
 
 def tenant_of(channel: str) -> str:

@@ -1,0 +1,1 @@
+"""Learns from feedback which model is good at what, and lets routers know."""
