@@ -1,4 +1,6 @@
-"""A provider that speaks OpenAI's wire as told, well or badly; Anthropic's too, when it is given the stream. Deterministic; used in process, or as a process:
+"""A provider that speaks OpenAI's wire as told, well or badly; Anthropic's too, when it is given the stream.
+
+Deterministic; used in process, or as a process:
 
     python -m tests.fake_provider --port 9999 --words 64 --pace-ms 50 --cut-after 10
 

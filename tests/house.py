@@ -30,6 +30,8 @@ from soma.agent.v1.conversation_service_pb2_grpc import ConversationServiceStub
 from soma.agent.v1.health_service_pb2_grpc import HealthServiceStub
 from soma.canvas.v1.canvas_service_pb2_grpc import CanvasServiceStub
 from soma.console.v1.audit_service_pb2_grpc import AuditServiceStub
+from soma.router.v1.budget_service_pb2_grpc import BudgetServiceStub
+from soma.router.v1.feedback_service_pb2_grpc import FeedbackServiceStub
 from soma.router.v1.key_service_pb2_grpc import KeyServiceStub
 from soma.router.v1.policy_service_pb2_grpc import PolicyServiceStub
 from soma.router.v1.provider_service_pb2_grpc import ProviderServiceStub
@@ -58,6 +60,8 @@ class Person:
     policies: PolicyServiceStub
     keys: KeyServiceStub
     providers: ProviderServiceStub
+    budgets: BudgetServiceStub
+    feedback: FeedbackServiceStub
 
 
 @dataclass
@@ -101,6 +105,8 @@ class House:
             PolicyServiceStub(routing),
             KeyServiceStub(routing),
             ProviderServiceStub(routing),
+            BudgetServiceStub(routing),
+            FeedbackServiceStub(routing),
         )
 
     def health(self) -> HealthServiceStub:

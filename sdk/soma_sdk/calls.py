@@ -40,7 +40,7 @@ STREAM_S = 400.0
 """Longer than any turn may take."""
 SILENCE_S = 45.0
 """Streams have a heartbeat every 15 seconds: one that says nothing for three of them is dead."""
-READS = ("Get", "List", "Watch", "Check", "Decide")
+READS = ("Get", "List", "Watch", "Check", "Decide", "Replay")
 """What the methods that change nothing begin with."""
 BROKEN = (OSError, StreamTerminatedError, ProtocolError, H2Error, AssertionError, AttributeError)
 """What grpclib raises for a connection that ends under a call; the last two by accident, in mid-message."""

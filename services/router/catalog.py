@@ -56,6 +56,13 @@ class Sources:
         """The catalogue without the user's providers."""
         return self._catalog(built_in())
 
+    def references(self) -> Sequence[str]:
+        """The `key_vault`s of the user's file as it stands; none while it is broken."""
+        try:
+            return [entry.key_vault for entry in self._users() if entry.key_vault]
+        except Unreadable:
+            return ()
+
     def _catalog(self, entries: Sequence[ProviderEntry]) -> Catalog:
         return Catalog(tuple(offer for entry in entries for offer in self._offers(entry)), self.prices.version)
 

@@ -12,7 +12,6 @@ from soma.common.v1.model_pb2 import Decision
 from soma.router.v1.router_service_pb2 import ReplayDecisionResponse
 
 READ = "SELECT subject, decision FROM decisions WHERE id = $1"
-SEE_ALL = frozenset({"admin", "operator"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +19,10 @@ class Replays:
     db: Database
 
     async def replay(self, caller: Caller, name: str) -> ReplayDecisionResponse:
-        """Raises NotFound DECISION_UNKNOWN, for another person's too unless the caller is an admin."""
+        """Raises NotFound DECISION_UNKNOWN, for another person's too."""
         async with self.db.tenant(caller) as tx:
             row = await tx.fetchrow(READ, decision_id(name))
-        if row is None or not (row["subject"] == caller.subject or caller.roles & SEE_ALL):
+        if row is None or row["subject"] != caller.subject:
             raise no_decision(name)
         recorded = Decision.FromString(row["decision"])
         again = replay(recorded)

@@ -27,7 +27,8 @@ class Shelf:
 
     def look(self) -> bool:
         """Read again if a file has changed. True when there is a new catalogue."""
-        stamp = stamp_of(self._sources.providers_file, self._sources.secrets_dir)
+        files = stamp_of(self._sources.providers_file, self._sources.secrets_dir)
+        stamp = (*files, *((name, hash(secret), 0) for name, secret in sorted(self._sources.from_vault.items())))
         if stamp == self._stamp:
             return False
         self._stamp = stamp

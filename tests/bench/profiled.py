@@ -1,13 +1,15 @@
 """Where the time of a call goes: CPU by process, by thread of the router, by library of its machine code (where Linux
-has perf), and by Python function of its event loop's thread. Each in a run of its own, calls first, then streams."""
+has perf), by Python function of its event loop's thread; and what one call alone waits for."""
 
 from __future__ import annotations
 
+import json
 import os
 import pstats
 import re
 import shutil
 import signal
+import statistics
 import subprocess
 import tempfile
 from collections import defaultdict
@@ -18,6 +20,7 @@ from typing import Any
 
 from tests.bench.gateway import STREAMS, Side, side_of, soma_mesh
 from tests.bench.load import load, until_idle, wrk
+from tests.bench.spent import percentile
 from tests.bench.upstream import Upstream
 from tests.system.mesh import Mesh, wait_until
 
@@ -41,6 +44,7 @@ def profile(upstream: Upstream, scale: float) -> None:
             for stream in (False, True):
                 until_answered(side, stream=stream)
                 tell_functions(pid, file, side, lasts_s, stream=stream)
+            tell_stages(pid, file, side, lasts_s)
 
 
 def kind(stream: bool) -> str:
@@ -60,7 +64,9 @@ def tell_parts(side: Side, lasts_s: float, *, stream: bool) -> None:
 
 
 def show(title: str, figures: Mapping[str, float], top: int = TOP_MACHINE) -> None:
-    print(f"-- {title}; {sum(figures.values()):.3f} in all")
+    """The largest; without a title they do not add up."""
+    if title:
+        print(f"-- {title}; {sum(figures.values()):.3f} in all")
     for name, value in sorted(figures.items(), key=lambda figure: -figure[1])[:top]:
         print(f"{value:9.3f}  {name}")
 
@@ -98,7 +104,11 @@ def perf_shares(perf: str, file: str, sort: str) -> dict[str, float]:
     command = [perf, "report", "--input", file, "--stdio", "--sort", sort, "--percent-limit", "0.3"]
     said = subprocess.run(command, capture_output=True, text=True, timeout=MOST_S, check=False).stdout
     lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith("#")]
-    return {" ".join(line.split()[1:]): float(line.split()[0].rstrip("%")) for line in lines if "%" in line}
+    return {
+        " ".join(word for word in line.split()[1:] if word != "-"): float(line.split()[0].rstrip("%"))
+        for line in lines
+        if "%" in line
+    }
 
 
 @contextmanager
@@ -127,22 +137,46 @@ def until_answered(side: Side, *, stream: bool) -> None:
 
 
 def tell_functions(pid: int, file: Path, side: Side, lasts_s: float, *, stream: bool) -> None:
-    file.unlink(missing_ok=True)
     os.kill(pid, signal.SIGUSR1)
-    answers = load(side.door, STREAMS, lasts_s, side.pids, stream=stream).answers
-    os.kill(pid, signal.SIGUSR2)
-    wait_until(file.exists, MOST_S, what="the profile")
+    answers = load(side.door, STREAMS, lasts_s, {}, stream=stream).answers
+    written(pid, signal.SIGUSR2, file)
     stats: dict[tuple[str, int, str], tuple[int, int, float, float, Any]]
     stats = pstats.Stats(str(file)).stats  # type: ignore[attr-defined]
-    by_package: defaultdict[str, float] = defaultdict(float)
-    by_function: defaultdict[str, float] = defaultdict(float)
-    for (path, line, function), (_, calls, own_s, _, _) in stats.items():
+    packages: defaultdict[str, float] = defaultdict(float)
+    functions: dict[str, float] = {}
+    with_callees: dict[str, float] = {}
+    for (path, line, function), (_, calls, own_s, whole_s, _) in stats.items():
         package = package_of(path, function)
-        by_package[package] += own_s * 1e3 / answers
-        by_function[f"{package}  {function}:{line}, {calls / answers:.1f} times"] += own_s * 1e3 / answers
+        name = f"{package}  {function}:{line}, {calls / answers:.1f} times"
+        packages[package] += own_s * 1e3 / answers
+        functions[name] = own_s * 1e3 / answers
+        if "/services/" in path:
+            with_callees[name] = whole_s * 1e3 / answers
     print(f"\n== the router's event loop under cProfile, which makes Python's own calls dearer: a {kind(stream)}")
-    show("own ms by package", by_package, TOP)
-    show("own ms by function", by_function, TOP)
+    show("own ms by package", packages, TOP)
+    show("own ms by function", functions, TOP)
+    print("-- ms of ours with all that they call")
+    show("", with_callees, TOP)
+
+
+def tell_stages(pid: int, file: Path, side: Side, lasts_s: float) -> None:
+    """What a caller waits for, one call at a time."""
+    os.kill(pid, signal.SIGRTMIN)
+    heard = [wrk(side.door, 1, max(1, round(lasts_s)), stream=stream) for stream in (False, True)]
+    written(pid, signal.SIGRTMIN + 1, file)
+    print(f"\n== one call at a time: {heard[0].told}; one stream at a time: {heard[1].told}")
+    print("-- p50 and p95 in ms of what it waits for, one within the other; how often a call")
+    total = sum(run.answers for run in heard)
+    for stage, took in json.loads(file.read_text()).items():
+        p50, p95 = statistics.median(took), percentile(took, 95)
+        print(f"{p50:9.2f} {p95:9.2f}  {stage}, {len(took) / total:.1f} times")
+
+
+def written(pid: int, number: int, file: Path) -> None:
+    """Ask for the file and wait for it."""
+    file.unlink(missing_ok=True)
+    os.kill(pid, number)
+    wait_until(file.exists, MOST_S, what="the profile")
 
 
 def package_of(path: str, function: str) -> str:

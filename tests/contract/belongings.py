@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from uuid import uuid4
 
 from google.protobuf.message import Message
 
 from soma.canvas.v1.canvas_pb2 import Pane
 from soma.canvas.v1.canvas_service_pb2 import CreatePaneRequest
+from soma.router.v1.budget_pb2 import Budget, Limit
+from soma.router.v1.budget_service_pb2 import CreateBudgetRequest
 from soma.router.v1.key_pb2 import Key
 from soma.router.v1.key_service_pb2 import CreateKeyRequest
 from soma.router.v1.policy_pb2 import Policy
@@ -21,7 +24,7 @@ from tests.house import House, Person
 from tests.sealing import seal
 
 Ids = Mapping[str, str]
-"""By collection: conversations, turns, panes, versions, events, keys, policies, providers."""
+"""By collection: conversations, turns, panes, versions, events, keys, policies, budgets, providers, decisions."""
 FAR = 1_000_000
 """A version of a policy that no tenant comes to by counting."""
 
@@ -33,15 +36,29 @@ async def belongings(person: Person) -> Ids:
     wanted = CreatePaneRequest(parent=accepted.conversation, pane=Pane(text="x"))
     pane = await person.canvas.CreatePane(wanted, metadata=person.metadata, timeout=10)
     sealed = await person.house.rows("SELECT max(index) AS index FROM soma.audit WHERE tenant = $1", person.tenant)
-    governed = "/".join([await a_key(person), await a_policy(person), "providers/scripted"])
+    governed = "/".join([await a_key(person), await a_policy(person), await a_budget(person), "providers/scripted"])
     trail = f"versions/1/events/{sealed[0]['index']}"
-    return dict(re.findall(r"(\w+)/([^/]+)", f"{accepted.turn}/{pane.name}/{trail}/{governed}"))
+    decision = f"decisions/{await decided(person, accepted.turn)}"
+    return dict(re.findall(r"(\w+)/([^/]+)", f"{accepted.turn}/{pane.name}/{trail}/{governed}/{decision}"))
 
 
 async def a_key(person: Person) -> str:
     admin = person.house.person(person.tenant, "admin", ("admin",))
     wanted = CreateKeyRequest(key=Key(person=person.name))
     return str((await admin.keys.CreateKey(wanted, metadata=admin.metadata, timeout=10)).name)
+
+
+async def a_budget(person: Person) -> str:
+    admin = person.house.person(person.tenant, "admin", ("admin",))
+    wanted = Budget(scope="task", of=str(uuid4()), window="total", limit=Limit(requests=1))
+    made = await admin.budgets.CreateBudget(CreateBudgetRequest(budget=wanted), metadata=admin.metadata, timeout=10)
+    return str(made.name)
+
+
+async def decided(person: Person, turn: str) -> str:
+    """Which decision the turn's answer came from."""
+    rows = await person.house.rows(f"SELECT id FROM t_{person.tenant}.decisions WHERE turn = $1", turn)
+    return str(rows[0]["id"])
 
 
 async def a_policy(person: Person) -> str:

@@ -20,7 +20,9 @@ from google.protobuf.message import Message
 DESCRIPTORS = Path(__file__).resolve().parents[2] / "gen/soma.binpb"
 SET_ONCE = {field_behavior_pb2.OUTPUT_ONLY, field_behavior_pb2.IMMUTABLE}
 COLLECTION = re.compile(r"(\w+)/\*")
-THERE = {"soma.router.v1.GetCompletionModelRequest.model": "soma/auto"}
+THERE = {"soma.router.v1.GetCompletionModelRequest.model": "soma/auto", "soma.router.v1.Feedback.thumb": "up"}
+EACH_ITS_OWN = {"soma.router.v1.Budget.of"}
+"""Of which no two may be alike."""
 NUMBERED = {"versions": "1", "events": "123456789", "policies": "123456789"}
 """Ids of a collection that counts: such as nothing has that nobody has made."""
 
@@ -53,6 +55,8 @@ def sample(message: Any) -> Message:
     made = message_factory.GetMessageClass(message)()
     for field in message.fields:
         fill(made, field)
+    if message.full_name == "soma.router.v1.Limit":
+        made.requests = 1  # one of its figures has to be there, and no rule says which
     return made
 
 
@@ -73,6 +77,8 @@ def word(field: FieldDescriptor, rules: Any) -> str:
     """The shortest that the rules let pass; of what is looked up by any name, one that there is."""
     if field.full_name in THERE:
         return THERE[field.full_name]
+    if field.full_name in EACH_ITS_OWN:
+        return str(uuid4())
     allowed: list[str] = list(getattr(rules.string, "in"))
     if allowed:
         return min(allowed, key=len)
@@ -102,6 +108,8 @@ def place_of(method: MethodDescriptor) -> tuple[str, str] | None:
     fitting = [place for place in sorted(others, key=lambda p: (len(p[1]), p)) if has(method.input_type, place[0])]
     if fitting:
         return fitting[0]
+    if has(method.input_type, "feedback.decision"):
+        return "feedback.decision", "decisions/*"
     return ("conversation", "conversations/*") if "conversation" in method.input_type.fields_by_name else None
 
 

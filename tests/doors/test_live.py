@@ -60,6 +60,18 @@ class SetClock(Cache):
         return await Cache.time_ms(self) + round(self.clock.ahead_s * 1000)
 
 
+@dataclass(frozen=True, slots=True)
+class Stopping(Cache):
+    """The real Valkey, which is stopped when it has told the time."""
+
+    pid: int
+
+    async def time_ms(self) -> int:
+        now_ms = await Cache.time_ms(self)
+        os.kill(self.pid, signal.SIGSTOP)
+        return now_ms
+
+
 @dataclass
 class Store:
     """A Valkey that can be killed, and started again with what it had."""
@@ -251,17 +263,23 @@ async def test_of_many_routers_one_tries_a_model_at_a_time(cache: Cache) -> None
     assert await cache.redis.get(trial(one.name)) is None
 
 
-async def test_a_try_that_is_cancelled_is_given_back(cache: Cache) -> None:
+async def test_a_try_that_is_cancelled_before_it_began_is_given_back(store: Store, cache: Cache) -> None:
     live, one = Live(cache=cache), offer("cancelled")
     await beat(live)
     await rest_over([live], one)
-    asked = asyncio.create_task(take(live, one).turn().__aenter__())
-    for _ in range(3):
-        await asyncio.sleep(0)
-    asked.cancel()
-    await asyncio.wait([asked])
+    pid = await store.pid()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        asked = asyncio.create_task(take(live, one).turn().__aenter__())
+        await until(lambda: live.lane(one).circuit.probing)
+        asked.cancel()
+        await asyncio.wait([asked], timeout=WITHIN_S)
+        assert asked.cancelled()
+    finally:
+        os.kill(pid, signal.SIGCONT)
     await beat(live)
     assert live.figures(one).closed == ""
+    assert await cache.redis.get(trial(one.name)) is None
     async with asyncio.timeout(1), take(live, one).turn():
         assert live.lane(one).circuit.probing
 
@@ -321,6 +339,25 @@ async def test_while_valkey_does_not_answer_nothing_waits_and_a_try_goes_out(sto
     finally:
         os.kill(pid, signal.SIGCONT)
     await until_shared(live)
+
+
+async def test_what_was_counted_when_valkey_went_away_is_told_when_it_is_back(store: Store, cache: Cache) -> None:
+    ours, theirs, one = Live(cache=cache), Live(cache=cache), offer("gone")
+    await beat(ours)
+    answer(ours, one)
+    assert ours.sharing is not None
+    pid = await store.pid()
+    ours.sharing.cache = Stopping(cache.redis, pid)
+    try:
+        await beat(ours)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert not ours.is_shared
+    ours.sharing.cache = cache
+    await until_shared(ours)
+    await beat(theirs)
+    assert theirs.standing(one) == ours.standing(one)
+    assert ours.standing(one).calls == 1
 
 
 async def test_valkey_killed_in_the_middle_makes_no_error_and_sharing_goes_on_when_it_is_back(tmp_path: Path) -> None:

@@ -270,7 +270,9 @@ async def test_events_told_twice_are_heard_once(model: Model) -> None:
     block = {"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "id": "t", "name": "now"}}
     arguments = {"type": "content_block_delta", "index": 0, "delta": {"partial_json": "{}"}}
     stop = {"type": "content_block_stop", "index": 0}
-    twice = [event for event in (START, block, arguments, block, arguments, stop, stop) for _ in range(2)]
+    words = {"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": "Hi"}}
+    twice = [event for event in (START, words, block, arguments, block, arguments, stop, stop) for _ in range(2)]
     pieces, end = await model.ask(stream(*twice, stopped("tool_use"), STOP))
     assert "".join(p.arguments for p in pieces if isinstance(p, ToolCallDelta)) == "{}"
+    assert "".join(p for p in pieces if isinstance(p, str)) == "Hi"
     assert isinstance(end, End) and end.usage and end.usage.input_tokens == 3

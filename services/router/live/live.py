@@ -93,9 +93,10 @@ class Live:
     async def beat(self) -> None:
         for lane in self._lanes.values():
             lane.gather()
-        self.recent.roll(self._slot())
         if self.sharing:
             await self.sharing.round(self.recent, self._lanes)
+        else:
+            self.recent.roll(self._slot())
         for lane in self._lanes.values():
             lane.look()
 

@@ -20,7 +20,7 @@ Page = dict[str, Tally]
 
 
 class Recent:
-    """Bounded: SLOTS + 1 pages of MOST_MODELS each of ours, as many of all others together."""
+    """Bounded: SLOTS pages of MOST_MODELS each of ours, as many of all others together."""
 
     def __init__(self, slot: int = 0) -> None:
         self.slot = slot
@@ -41,11 +41,11 @@ class Recent:
         return tally
 
     def roll(self, slot: int) -> None:
-        """It is that slot now; what lies outside the window is forgotten. The next slot is kept: a clock that is put
-        right may have been in it already."""
-        if slot != self.slot:
+        """It is that slot now; what lies outside the window is forgotten. A clock that was set back into the one before
+        is waited for."""
+        if slot not in (self.slot, self.slot - 1):
             self.slot = slot
-            window = range(slot - SLOTS + 1, slot + 2)
+            window = range(slot - SLOTS + 1, slot + 1)
             self.ours = {slot: page for slot, page in self.ours.items() if slot in window}
             self.theirs = {slot: page for slot, page in self.theirs.items() if slot in window}
             self.untold &= self.ours.keys()

@@ -97,6 +97,7 @@ class Sharing:
             if self.is_shared or not self._has_tried:
                 log().warning("live figures are this router's own: Valkey is away", why=repr(away.__cause__ or away))
             self.is_shared, self._has_tried = False, True
+            recent.roll(self.slot())
             for lane in lanes.values():
                 lane.circuit.tried_elsewhere = False
         else:
@@ -113,6 +114,9 @@ class Sharing:
                     held = await self.cache.claim(trial(name), self.me, LEASE_S)
             except (Unavailable, TimeoutError):
                 pass
+            except BaseException:
+                self._over.add(name)
+                raise
         if held not in (None, self.me):
             return False
         self._tries.add(name)
@@ -177,9 +181,9 @@ class Sharing:
         return {recent.slot} if self._notices else set()
 
     def _to_read(self, slot: int) -> Sequence[int]:
-        """The present slot, the one before, in which another may just have written, and those that were missed."""
+        """The present slot, those beside it, where another may just have written, and those that were missed."""
         oldest = slot - SLOTS + 1
-        return range(oldest if self._read_to is None else max(oldest, min(self._read_to, slot) - 1), slot + 1)
+        return range(oldest if self._read_to is None else max(oldest, min(self._read_to, slot) - 1), slot + 2)
 
     def _words(self, recent: Recent, slot: int) -> Sequence[Words]:
         told = Told(recent.ours.get(slot, {}), self._notices if slot == recent.slot else {})

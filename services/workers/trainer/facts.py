@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 NEAR = 1e-6
-MOST_CANDIDATES, MOST_FEATURES = 1000, 1000
+MOST_CANDIDATES, MOST_FEATURES, MOST_SEEN = 1000, 1000, 1e6
 MOST_MICROUSD, MOST_MS = 10**12, 2**32
 
 
@@ -53,7 +53,7 @@ def decided(event: Mapping[str, Any]) -> Decided | None:
     found = Decided(
         time=event["time"],
         policy=event.get("policy", ""),
-        features=numbers(event, "features", -math.inf, math.inf),
+        features=numbers(event, "features", -MOST_SEEN, MOST_SEEN),
         candidates=candidates,
         probabilities=numbers(event, "probabilities", 0.0, 1.0),
         qualities=numbers(event, "qualities", 0.0, 1.0),

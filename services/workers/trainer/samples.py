@@ -22,6 +22,7 @@ MOST_LEARNED = 10_000
 MOST_KEPT = 200_000
 """Of a tenant, with feedback or waiting for it."""
 AT_ONCE = 10_000
+NUL = rb"\u0000"
 
 Key: TypeAlias = tuple[str, UUID]
 """A tenant and a decision."""
@@ -48,6 +49,8 @@ class Keeper:
         said: dict[Key, Said] = {}
         for entry in entries:
             try:
+                if NUL in entry.payload:
+                    raise ValueError("The event has a NUL, which Postgres does not take.")
                 self.hear(said, entry.tenant, json.loads(entry.payload))
             except (ValueError, KeyError, TypeError, AttributeError) as fault:
                 raise Hopeless(str(fault)) from fault
@@ -113,8 +116,8 @@ async def write(tx: Transaction, said: Mapping[Key, Said]) -> None:
     if keys:
         await tx.execute(MAKE, *columns(keys))
         held = await tx.fetch(HOLD, *columns(keys))
-        await update(tx, DECIDE, {key: asdict(one) for key in keys if (one := said[key].decided)})
-        await update(tx, SETTLE, {key: asdict(one) for key in keys if (one := said[key].settled)})
+        await update(tx, DECIDE, {key: asdict(found) for key in keys if (found := said[key].decided)})
+        await update(tx, SETTLE, {key: asdict(ended) for key in keys if (ended := said[key].settled)})
         await score(tx, {(row["tenant"], row["decision"]): json.loads(row["said"]) for row in held}, said)
     if bare:
         await tx.execute(DROP, *columns(sorted(bare)))

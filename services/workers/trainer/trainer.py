@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from google.protobuf.message import DecodeError
 
@@ -100,7 +101,17 @@ class Trainer:
     async def step(self) -> dict[str, str]:
         """Train each tenant with enough news. What came of it, by tenant: "activated", or why nothing was changed."""
         due = [row["tenant"] for row in await self.db.look(DUE, self.least_news)]
-        return {tenant: await self.train(tenant) for tenant in due}
+        return {tenant: await self._train_alone(tenant) for tenant in due}
+
+    async def _train_alone(self, tenant: str) -> str:
+        """What is wrong with one tenant holds up no other."""
+        try:
+            return await self.train(tenant)
+        except Unavailable:
+            raise
+        except Exception as fault:
+            log().error("a training has failed", tenant=tenant, exc_info=fault)
+            return "failed"
 
     async def train(self, tenant: str) -> str:
         """Alone at the tenant. "busy" when another is at it, "changed" when somebody changed the policy meanwhile:
@@ -132,10 +143,10 @@ class Trainer:
         while await self._in_own(samples.forget_old):
             pass
         for row in await self.db.look(TENANTS):
-            while await self._in_own(lambda tx, tenant=row["tenant"]: samples.forget_many(tx, tenant)):
+            while await self._in_own(partial(samples.forget_many, tenant=row["tenant"])):
                 pass
 
-    async def _in_own(self, deed) -> bool:
+    async def _in_own(self, deed: Callable[[Transaction], Awaitable[bool]]) -> bool:
         async with self.db.own(WORKERS) as tx:
             return await deed(tx)
 

@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsoma/router/v1/feedback.proto\x12\x0esoma.router.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xab\x02\n\x08\x46\x65\x65\x64\x62\x61\x63k\x12\x19\n\x08\x64\x65\x63ision\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x16\n\x04turn\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12+\n\x05score\x18\x03 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x00\x88\x01\x01\x12 \n\x05thumb\x18\x04 \x01(\tB\x11\xbaH\x0er\x0cR\x00R\x02upR\x04\x64own\x12\x31\n\x06source\x18\x05 \x01(\tB!\xbaH\x1er\x1cR\x00R\x06personR\x05judgeR\tsomabrain\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06_scoreb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsoma/router/v1/feedback.proto\x12\x0esoma.router.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb7\x02\n\x08\x46\x65\x65\x64\x62\x61\x63k\x12\x19\n\x08\x64\x65\x63ision\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x16\n\x04turn\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12+\n\x05score\x18\x03 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x00\x88\x01\x01\x12 \n\x05thumb\x18\x04 \x01(\tB\x11\xbaH\x0er\x0cR\x00R\x02upR\x04\x64own\x12\x31\n\x06source\x18\x05 \x01(\tB!\xbaH\x1er\x1cR\x00R\x06personR\x05judgeR\tsomabrain\x12\x35\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x42\x08\n\x06_scoreb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,6 +44,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FEEDBACK'].fields_by_name['thumb']._serialized_options = b'\272H\016r\014R\000R\002upR\004down'
   _globals['_FEEDBACK'].fields_by_name['source']._loaded_options = None
   _globals['_FEEDBACK'].fields_by_name['source']._serialized_options = b'\272H\036r\034R\000R\006personR\005judgeR\tsomabrain'
-  _globals['_FEEDBACK']._serialized_start=112
-  _globals['_FEEDBACK']._serialized_end=411
+  _globals['_FEEDBACK'].fields_by_name['create_time']._loaded_options = None
+  _globals['_FEEDBACK'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
+  _globals['_FEEDBACK'].fields_by_name['update_time']._loaded_options = None
+  _globals['_FEEDBACK'].fields_by_name['update_time']._serialized_options = b'\342A\001\003'
+  _globals['_FEEDBACK']._serialized_start=145
+  _globals['_FEEDBACK']._serialized_end=456
 # @@protoc_insertion_point(module_scope)

@@ -19,7 +19,7 @@ class FeedbackServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     GiveFeedback: _aio.UnaryUnaryMultiCallable[_feedback_service_pb2.GiveFeedbackRequest, _feedback_pb2.Feedback]
     """GiveFeedback keeps a score and returns it, with the decision that it is for. Given again by the same source and
-    person it takes the earlier one's place. People speak of their own answers. Refuses with DECISION_UNKNOWN, and with
+    person it takes the earlier one's place. People speak of their own answers, judges and SomaBrain of anybody's. Refuses with DECISION_UNKNOWN, and with
     DECISION_EXPIRED when the decision is older than 30 days.
     """
 
@@ -33,7 +33,7 @@ class FeedbackServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_feedback_service_pb2.GiveFeedbackRequest, _abc.Awaitable[_feedback_pb2.Feedback]],
     ) -> _abc.Awaitable[_feedback_pb2.Feedback]:
         """GiveFeedback keeps a score and returns it, with the decision that it is for. Given again by the same source and
-        person it takes the earlier one's place. People speak of their own answers. Refuses with DECISION_UNKNOWN, and with
+        person it takes the earlier one's place. People speak of their own answers, judges and SomaBrain of anybody's. Refuses with DECISION_UNKNOWN, and with
         DECISION_EXPIRED when the decision is older than 30 days.
         """
 

@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsoma/router/v1/policy.proto\x12\x0esoma.router.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbd\x05\n\x06Policy\x12\x15\n\x04name\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12*\n\x04\x64ial\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x00\x88\x01\x01\x12\x33\n\rmost_explored\x18\x03 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xe0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x01\x88\x01\x01\x12\x35\n\x0chighest_tier\x18\x04 \x01(\tB\x1f\xbaH\x1cr\x1aR\x00R\x07premiumR\x08standardR\x03slm\x12*\n\x0e\x61llowed_models\x18\x05 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\x80\x02\"\x07r\x05\x10\x03\x18\xac\x02\x12)\n\rdenied_models\x18\x06 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\x80\x02\"\x07r\x05\x10\x03\x18\xac\x02\x12\x32\n\rjurisdictions\x18\x07 \x03(\tB\x1b\xbaH\x18\x92\x01\x15\x10 \"\x11r\x0f\x32\r^[a-z]{2,16}$\x12\"\n\x11max_cost_microusd\x18\x08 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x16\n\x0emax_latency_ms\x18\t \x01(\r\x12,\n\x0bmin_quality\x18\n \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x31\n\runknown_price\x18\x0b \x01(\x0b\x32\x1a.soma.router.v1.ModelPrice\x12\x34\n\x06models\x18\x0c \x03(\x0b\x32\x19.soma.router.v1.ModelRuleB\t\xbaH\x06\x92\x01\x03\x10\x80\x02\x12\x18\n\x07learned\x18\r \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x16\n\x04note\x18\x0e \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12\x0e\n\x06\x61\x63tive\x18\x0f \x01(\x08\x12\x18\n\x06\x61uthor\x18\x10 \x01(\tB\x08\xbaH\x05r\x03\x18\xac\x02\x12/\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x07\n\x05_dialB\x10\n\x0e_most_explored\"=\n\nModelPrice\x12\x16\n\x05input\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x17\n\x06output\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\xcb\x01\n\tModelRule\x12\x19\n\x05model\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x03\x18\xac\x02\x12\x0e\n\x06\x63losed\x18\x02 \x01(\x08\x12)\n\x05price\x18\x03 \x01(\x0b\x32\x1a.soma.router.v1.ModelPrice\x12-\n\x04tier\x18\x04 \x01(\tB\x1f\xbaH\x1cr\x1aR\x00R\x07premiumR\x08standardR\x03slm\x12-\n\x07quality\x18\x05 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x00\x88\x01\x01\x42\n\n\x08_qualityb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsoma/router/v1/policy.proto\x12\x0esoma.router.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd1\x05\n\x06Policy\x12\x19\n\x04name\x18\x01 \x01(\tB\x0b\xe2\x41\x01\x03\xbaH\x04r\x02\x18\x64\x12*\n\x04\x64ial\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x00\x88\x01\x01\x12\x33\n\rmost_explored\x18\x03 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xe0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x01\x88\x01\x01\x12\x35\n\x0chighest_tier\x18\x04 \x01(\tB\x1f\xbaH\x1cr\x1aR\x00R\x07premiumR\x08standardR\x03slm\x12*\n\x0e\x61llowed_models\x18\x05 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\x80\x02\"\x07r\x05\x10\x03\x18\xac\x02\x12)\n\rdenied_models\x18\x06 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\x80\x02\"\x07r\x05\x10\x03\x18\xac\x02\x12\x32\n\rjurisdictions\x18\x07 \x03(\tB\x1b\xbaH\x18\x92\x01\x15\x10 \"\x11r\x0f\x32\r^[a-z]{2,16}$\x12\"\n\x11max_cost_microusd\x18\x08 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x16\n\x0emax_latency_ms\x18\t \x01(\r\x12,\n\x0bmin_quality\x18\n \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x31\n\runknown_price\x18\x0b \x01(\x0b\x32\x1a.soma.router.v1.ModelPrice\x12\x34\n\x06models\x18\x0c \x03(\x0b\x32\x19.soma.router.v1.ModelRuleB\t\xbaH\x06\x92\x01\x03\x10\x80\x02\x12\x18\n\x07learned\x18\r \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x16\n\x04note\x18\x0e \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12\x14\n\x06\x61\x63tive\x18\x0f \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x06\x61uthor\x18\x10 \x01(\tB\x0c\xe2\x41\x01\x03\xbaH\x05r\x03\x18\xac\x02\x12\x35\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x42\x07\n\x05_dialB\x10\n\x0e_most_explored\"=\n\nModelPrice\x12\x16\n\x05input\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x17\n\x06output\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\xcb\x01\n\tModelRule\x12\x19\n\x05model\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x03\x18\xac\x02\x12\x0e\n\x06\x63losed\x18\x02 \x01(\x08\x12)\n\x05price\x18\x03 \x01(\x0b\x32\x1a.soma.router.v1.ModelPrice\x12-\n\x04tier\x18\x04 \x01(\tB\x1f\xbaH\x1cr\x1aR\x00R\x07premiumR\x08standardR\x03slm\x12-\n\x07quality\x18\x05 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x00\x88\x01\x01\x42\n\n\x08_qualityb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,7 +35,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'soma.router.v1.policy_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_POLICY'].fields_by_name['name']._loaded_options = None
-  _globals['_POLICY'].fields_by_name['name']._serialized_options = b'\272H\004r\002\030d'
+  _globals['_POLICY'].fields_by_name['name']._serialized_options = b'\342A\001\003\272H\004r\002\030d'
   _globals['_POLICY'].fields_by_name['dial']._loaded_options = None
   _globals['_POLICY'].fields_by_name['dial']._serialized_options = b'\272H\024\022\022\031\000\000\000\000\000\000\360?)\000\000\000\000\000\000\000\000'
   _globals['_POLICY'].fields_by_name['most_explored']._loaded_options = None
@@ -57,8 +58,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POLICY'].fields_by_name['learned']._serialized_options = b'\272H\004r\002\030@'
   _globals['_POLICY'].fields_by_name['note']._loaded_options = None
   _globals['_POLICY'].fields_by_name['note']._serialized_options = b'\272H\005r\003\030\364\003'
+  _globals['_POLICY'].fields_by_name['active']._loaded_options = None
+  _globals['_POLICY'].fields_by_name['active']._serialized_options = b'\342A\001\003'
   _globals['_POLICY'].fields_by_name['author']._loaded_options = None
-  _globals['_POLICY'].fields_by_name['author']._serialized_options = b'\272H\005r\003\030\254\002'
+  _globals['_POLICY'].fields_by_name['author']._serialized_options = b'\342A\001\003\272H\005r\003\030\254\002'
+  _globals['_POLICY'].fields_by_name['create_time']._loaded_options = None
+  _globals['_POLICY'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
   _globals['_MODELPRICE'].fields_by_name['input']._loaded_options = None
   _globals['_MODELPRICE'].fields_by_name['input']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_MODELPRICE'].fields_by_name['output']._loaded_options = None
@@ -69,10 +74,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELRULE'].fields_by_name['tier']._serialized_options = b'\272H\034r\032R\000R\007premiumR\010standardR\003slm'
   _globals['_MODELRULE'].fields_by_name['quality']._loaded_options = None
   _globals['_MODELRULE'].fields_by_name['quality']._serialized_options = b'\272H\024\022\022\031\000\000\000\000\000\000\360?)\000\000\000\000\000\000\000\000'
-  _globals['_POLICY']._serialized_start=110
-  _globals['_POLICY']._serialized_end=811
-  _globals['_MODELPRICE']._serialized_start=813
-  _globals['_MODELPRICE']._serialized_end=874
-  _globals['_MODELRULE']._serialized_start=877
-  _globals['_MODELRULE']._serialized_end=1080
+  _globals['_POLICY']._serialized_start=143
+  _globals['_POLICY']._serialized_end=864
+  _globals['_MODELPRICE']._serialized_start=866
+  _globals['_MODELPRICE']._serialized_end=927
+  _globals['_MODELRULE']._serialized_start=930
+  _globals['_MODELRULE']._serialized_end=1133
 # @@protoc_insertion_point(module_scope)

@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from soma.router.v1 import policy_pb2 as soma_dot_router_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsoma/router/v1/provider.proto\x12\x0esoma.router.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1bsoma/router/v1/policy.proto\"\xa4\x01\n\x08Provider\x12\x15\n\x04name\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x15\n\x04kind\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18(\x12\x0f\n\x07\x65nabled\x18\x03 \x01(\x08\x12\x1f\n\rjurisdictions\x18\x04 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10 \x12\x38\n\x06models\x18\x05 \x03(\x0b\x32\x1d.soma.router.v1.ProviderModelB\t\xbaH\x06\x92\x01\x03\x10\x80\x02\"\xe0\x01\n\rProviderModel\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xac\x02\x12\x15\n\x04tier\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\n\x12\x18\n\x06\x63losed\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\x12)\n\x05price\x18\x04 \x01(\x0b\x32\x1a.soma.router.v1.ModelPrice\x12\x15\n\rwindow_tokens\x18\x05 \x01(\r\x12\x1e\n\x0c\x63\x61pabilities\x18\x06 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x10\x12\x0f\n\x07quality\x18\x07 \x01(\x01\x12\x12\n\nlatency_ms\x18\x08 \x01(\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsoma/router/v1/provider.proto\x12\x0esoma.router.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bsoma/router/v1/policy.proto\"\xb4\x01\n\x08Provider\x12\x19\n\x04name\x18\x01 \x01(\tB\x0b\xe2\x41\x01\x03\xbaH\x04r\x02\x18\x64\x12\x19\n\x04kind\x18\x02 \x01(\tB\x0b\xe2\x41\x01\x03\xbaH\x04r\x02\x18(\x12\x0f\n\x07\x65nabled\x18\x03 \x01(\x08\x12#\n\rjurisdictions\x18\x04 \x03(\tB\x0c\xe2\x41\x01\x03\xbaH\x05\x92\x01\x02\x10 \x12<\n\x06models\x18\x05 \x03(\x0b\x32\x1d.soma.router.v1.ProviderModelB\r\xe2\x41\x01\x03\xbaH\x06\x92\x01\x03\x10\x80\x02\"\xe0\x01\n\rProviderModel\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xac\x02\x12\x15\n\x04tier\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\n\x12\x18\n\x06\x63losed\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\x12)\n\x05price\x18\x04 \x01(\x0b\x32\x1a.soma.router.v1.ModelPrice\x12\x15\n\rwindow_tokens\x18\x05 \x01(\r\x12\x1e\n\x0c\x63\x61pabilities\x18\x06 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x10\x12\x0f\n\x07quality\x18\x07 \x01(\x01\x12\x12\n\nlatency_ms\x18\x08 \x01(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,13 +35,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'soma.router.v1.provider_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PROVIDER'].fields_by_name['name']._loaded_options = None
-  _globals['_PROVIDER'].fields_by_name['name']._serialized_options = b'\272H\004r\002\030d'
+  _globals['_PROVIDER'].fields_by_name['name']._serialized_options = b'\342A\001\003\272H\004r\002\030d'
   _globals['_PROVIDER'].fields_by_name['kind']._loaded_options = None
-  _globals['_PROVIDER'].fields_by_name['kind']._serialized_options = b'\272H\004r\002\030('
+  _globals['_PROVIDER'].fields_by_name['kind']._serialized_options = b'\342A\001\003\272H\004r\002\030('
   _globals['_PROVIDER'].fields_by_name['jurisdictions']._loaded_options = None
-  _globals['_PROVIDER'].fields_by_name['jurisdictions']._serialized_options = b'\272H\005\222\001\002\020 '
+  _globals['_PROVIDER'].fields_by_name['jurisdictions']._serialized_options = b'\342A\001\003\272H\005\222\001\002\020 '
   _globals['_PROVIDER'].fields_by_name['models']._loaded_options = None
-  _globals['_PROVIDER'].fields_by_name['models']._serialized_options = b'\272H\006\222\001\003\020\200\002'
+  _globals['_PROVIDER'].fields_by_name['models']._serialized_options = b'\342A\001\003\272H\006\222\001\003\020\200\002'
   _globals['_PROVIDERMODEL'].fields_by_name['model']._loaded_options = None
   _globals['_PROVIDERMODEL'].fields_by_name['model']._serialized_options = b'\272H\005r\003\030\254\002'
   _globals['_PROVIDERMODEL'].fields_by_name['tier']._loaded_options = None
@@ -49,8 +50,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROVIDERMODEL'].fields_by_name['closed']._serialized_options = b'\272H\005r\003\030\350\007'
   _globals['_PROVIDERMODEL'].fields_by_name['capabilities']._loaded_options = None
   _globals['_PROVIDERMODEL'].fields_by_name['capabilities']._serialized_options = b'\272H\005\222\001\002\020\020'
-  _globals['_PROVIDER']._serialized_start=108
-  _globals['_PROVIDER']._serialized_end=272
-  _globals['_PROVIDERMODEL']._serialized_start=275
-  _globals['_PROVIDERMODEL']._serialized_end=499
+  _globals['_PROVIDER']._serialized_start=141
+  _globals['_PROVIDER']._serialized_end=321
+  _globals['_PROVIDERMODEL']._serialized_start=324
+  _globals['_PROVIDERMODEL']._serialized_end=548
 # @@protoc_insertion_point(module_scope)

@@ -79,7 +79,7 @@ class RouterServiceServicer:
 
     def ReplayDecision(self, request, context):
         """ReplayDecision makes a decision again from what was recorded of it, and says whether it is the same bit for bit.
-        People see their own, admins those of their tenant. Refuses with DECISION_UNKNOWN.
+        People see their own. Refuses with DECISION_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
