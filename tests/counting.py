@@ -131,7 +131,7 @@ async def read(conn: Any, tenant: str = "acme") -> Books:
     """As the administrator, in one snapshot."""
     async with conn.transaction(isolation="repeatable_read", readonly=True):
         tables = [
-            [dict(row) for row in await conn.fetch(f"SELECT * FROM soma.{table} WHERE tenant = $1", tenant)]  # noqa: S608
+            [dict(row) for row in await conn.fetch(f"SELECT * FROM soma.{table} WHERE tenant = $1", tenant)]
             for table in ("budgets", "holds", "ledger", "accounts", "budget_spend")
         ]
         return Books(await conn.fetchval("SELECT clock_timestamp()"), *tables)

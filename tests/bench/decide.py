@@ -12,11 +12,12 @@ import uvloop
 
 from services.common.caller import Caller
 from services.common.clock import new_id
+from services.common.learning.prior import shipped
 from services.local.ports import free_port
 from services.router.asked import Asked, asked_of
 from services.router.budgets.room import Left, Room
 from services.router.decide import AUTO, Field, Moment, Question, decide, prepare
-from services.router.eyes import Eyes, shipped_prior
+from services.router.eyes import Eyes
 from services.router.models.embeddings import open_embedder
 from services.router.offers import TIERS, Figures, Offer, Price, Provider
 from services.router.policies.rules import BUILT_IN
@@ -51,7 +52,7 @@ def measure(scale: float) -> list[Figure]:
 
 
 async def measured(scale: float) -> list[Figure]:
-    prior, field = shipped_prior(), prepare(asked("").shape, OFFERS, BUILT_IN)
+    prior, field = shipped(), prepare(asked("").shape, OFFERS, BUILT_IN)
     alone = decisions_ms(field, max(100, round(PLAIN * scale)))
     narrow = decisions_ms(field, max(100, round(PLAIN * scale)), ROOM)
     blind = await looks_ms(Eyes(prior, Nothing()), field, texts("blind", LOOKED, scale))

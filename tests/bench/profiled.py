@@ -103,12 +103,9 @@ def perf_shares(perf: str, file: str, sort: str) -> dict[str, float]:
     """Percent by name."""
     command = [perf, "report", "--input", file, "--stdio", "--sort", sort, "--percent-limit", "0.3"]
     said = subprocess.run(command, capture_output=True, text=True, timeout=MOST_S, check=False).stdout
-    lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith("#")]
-    return {
-        " ".join(word for word in line.split()[1:] if word != "-"): float(line.split()[0].rstrip("%"))
-        for line in lines
-        if "%" in line
-    }
+    rows = [line.split() for line in said.splitlines() if line.strip() and not line.startswith("#")]
+    found = [row for row in rows if row[0].endswith("%")]
+    return {" ".join(word for word in row[1:] if word != "-"): float(row[0].rstrip("%")) for row in found}
 
 
 @contextmanager

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -84,7 +83,9 @@ class Watch:
 async def watched(server: Server) -> AsyncIterator[Watch]:
     """Caps of the tenant and of each person, and somebody who looks at them all the time."""
     watch = Watch(server)
-    await watch.execute("TRUNCATE soma.budgets, soma.ledgers, soma.accounts, soma.budget_spend, soma.holds, soma.ledger")
+    await watch.execute(
+        "TRUNCATE soma.budgets, soma.ledgers, soma.accounts, soma.budget_spend, soma.holds, soma.ledger"
+    )
     for scope, whose, tokens in (("tenant", "", None), ("user", "*", 10**6)):
         await watch.execute(ADD, "acme", new_id(), scope, whose, "total", False, "", CAP, tokens, None)
     task = asyncio.create_task(watch.look())

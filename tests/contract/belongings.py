@@ -36,7 +36,7 @@ async def belongings(person: Person) -> Ids:
     wanted = CreatePaneRequest(parent=accepted.conversation, pane=Pane(text="x"))
     pane = await person.canvas.CreatePane(wanted, metadata=person.metadata, timeout=10)
     sealed = await person.house.rows("SELECT max(index) AS index FROM soma.audit WHERE tenant = $1", person.tenant)
-    governed = "/".join([await a_key(person), await a_policy(person), await a_budget(person), "providers/scripted"])
+    governed = "/".join([await a_key(person), await a_policy(person), await a_budget(person), "providers/openai"])
     trail = f"versions/1/events/{sealed[0]['index']}"
     decision = f"decisions/{await decided(person, accepted.turn)}"
     return dict(re.findall(r"(\w+)/([^/]+)", f"{accepted.turn}/{pane.name}/{trail}/{governed}/{decision}"))
@@ -100,6 +100,8 @@ class Others:
         if whose == "own":
             return await belongings(house.person(name=ASKER))
         known = {"another person's": self.neighbours, "another tenant's": self.strangers}
+        if whose == "another person's" and template == "budgets/*":  # which may be deleted by whoever may see it
+            return {"budgets": (await a_budget(house.person(name="neighbour"))).removeprefix("budgets/")}
         return known.get(whose) or nobodys(template)
 
 

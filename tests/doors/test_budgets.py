@@ -99,6 +99,26 @@ async def test_a_move_holds_what_the_other_model_can_cost_or_leaves_all_as_it_wa
     assert await held(shop) == 60
     assert await books.move(opening_of(ANN, Amount(100, 1), id=opening.decision.id)) is None
     assert await held(shop) == 100
+    assert await books.admit(opening_of(ANN, Amount(1, 1))) is not None
+    await books.settle(ANN, settlement_of(opening, Amount(70, 1)))
+    assert await books.admit(opening_of(ANN, Amount(30, 1))) is None
+
+
+async def test_a_call_is_settled_once_however_often_and_by_whom_it_is_asked_for(shop: Shop, books: Books) -> None:
+    await add_budget(shop, "tenant", "", "day", microusd=100)
+    opening = opening_of(ANN, Amount(60, 1))
+    assert await books.admit(opening) is None
+    async with shop.database() as other:
+        routers = (books, Books(other), books)
+        for _ in range(2):
+            await asyncio.gather(*(one.settle(ANN, settlement_of(opening, Amount(30, 1))) for one in routers))
+    async with shop.admin() as conn:
+        rows = await read(conn)
+    rows.check_counters()
+    (level,) = rows.levels()
+    assert (level.settled["microusd"], level.settled["requests"], level.held["microusd"]) == (30, 1, 0)
+    told = await shop.rows("SELECT 1 FROM soma.outbox WHERE type = 'routing.settled'")
+    assert len(told) == 2, "the event and its audit row"
 
 
 async def held(shop: Shop) -> int:

@@ -94,7 +94,7 @@ def test_a_policy_that_feedback_speaks_for_is_better_and_its_note_says_by_how_mu
     assert len(verdict.note) <= 500
     assert f"{verdict.gain.low:.3f}" in verdict.note
     view = verdict.learned.view(MODELS)
-    best, usual = view.predict(PRIOR.features.of("What is 2 + 2?"))
+    best, usual = view.predict(PRIOR.features.of("Question 3: what is 3 + 3?"))
     assert usual > 0.8 > 0.2 > best
 
 
