@@ -68,8 +68,8 @@ class Books:
         begin, first = window(budget, self.now)
         live = [row for row in self.holds if row["expire_time"] > self.now and falls(row, budget, one)]
         return Level(
-            str(budget["id"]), one, cap_of(budget, self.now), sums(row for row in used if row["time"] >= begin), sums(live),
-            sums(row for row in used if row["time"] >= first),
+            str(budget["id"]), one, cap_of(budget, self.now), sums(row for row in used if row["time"] >= begin),
+            sums(live), sums(row for row in used if row["time"] >= first),
         )  # fmt: skip
 
     def check_counters(self) -> None:
@@ -90,7 +90,7 @@ class Books:
 def falls(row: Row, budget: Row, one: str) -> bool:
     if budget["tier"] not in ("", row["tier"]):
         return False
-    return budget["scope"] == "tenant" or row[FIELDS[budget["scope"]]] == one
+    return bool(budget["scope"] == "tenant" or row[FIELDS[budget["scope"]]] == one)
 
 
 def window(budget: Row, now: datetime) -> tuple[datetime, datetime]:
@@ -130,7 +130,7 @@ def sums(rows: Any) -> dict[str, int]:
 async def read(conn: Any, tenant: str = "acme") -> Books:
     """As the administrator, in one snapshot."""
     async with conn.transaction(isolation="repeatable_read", readonly=True):
-        tables = [
+        tables: list[list[Row]] = [
             [dict(row) for row in await conn.fetch(f"SELECT * FROM soma.{table} WHERE tenant = $1", tenant)]
             for table in ("budgets", "holds", "ledger", "accounts", "budget_spend")
         ]
@@ -139,8 +139,8 @@ async def read(conn: Any, tenant: str = "acme") -> Books:
 
 @dataclass(slots=True)
 class Law:
-    """At no instant are settled and held together above the cap. Where a cap was lowered below what was settled and held
-    already, that may only become less."""
+    """At no instant are settled and held together above the cap. Where a cap was lowered below what was settled and
+    held already, that may only become less."""
 
     above: dict[tuple[str, str, str], int] = field(default_factory=dict)
 

@@ -40,6 +40,7 @@ from services.router.providers.service import ProviderService
 from services.router.replays import Replays
 from services.router.service import RouterService
 from services.router.shelf import Shelf
+from services.router.vault_keys import VaultKeys
 from soma.router.v1.budget_service_pb2_grpc import add_BudgetServiceServicer_to_server
 from soma.router.v1.completions_service_pb2_grpc import add_CompletionsServiceServicer_to_server
 from soma.router.v1.feedback_service_pb2_grpc import add_FeedbackServiceServicer_to_server
@@ -81,13 +82,16 @@ async def open_admission(
 ) -> AsyncIterator[Admission]:
     """What every call passes, and what keeps it up to date beside them."""
     eyes = Eyes(shipped(), embedder)
-    shelf, live = Shelf(sources_of(config)), Live(cache=cache)
+    keys, live = VaultKeys(), Live(cache=cache)
+    sources = sources_of(config, keys)
+    shelf = Shelf(sources)
     books = Books(ground.db, ground.sight)
     policies = Policies(ground.db, cache, ground.sight, eyes.check)
     beside = {
         "catalogue": shelf.watch(lambda: live.keep_only(shelf.catalog.offers)),
         "leases": books.keep(),
         "live figures": live.keep(ground.sight),
+        "keys in Vault": keys.keep(sources.references),
         "news of policies": policies.listen(),
         "policies": policies.look(),
     }
@@ -97,10 +101,10 @@ async def open_admission(
         yield Admission(shelf, live, policies, books, eyes, config.mode, random.SystemRandom().random)
 
 
-def sources_of(config: RouterConfig) -> Sources:
+def sources_of(config: RouterConfig, keys: VaultKeys) -> Sources:
     return Sources(
         ALLOWS[config.mode], price_table(), config.local_model_url, config.providers_file, config.secrets_dir,
-        embeddings_url=config.embeddings_url,
+        from_vault=keys.secrets, embeddings_url=config.embeddings_url,
     )  # fmt: skip
 
 

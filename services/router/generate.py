@@ -21,6 +21,8 @@ from soma.router.v1.router_service_pb2 import DecideRequest, GenerateRequest
 from soma.router.v1.routing_pb2 import GenerateEvent
 
 END_S = 1.0
+NOBODYS_BUT_THE_CALLERS = frozenset({"CONTEXT_TOO_LONG", "REQUEST_INVALID"})
+"""Faults of the request, which it has at any time."""
 
 
 @dataclass(slots=True, eq=False)
@@ -155,6 +157,9 @@ class Router:
     async def _fall_back(self, run: Running, broken: Broken) -> None:
         """Let the next open candidate that has room take over; without one the answer has failed."""
         answer, admitted = run.answer, run.admitted
+        if broken.reason == "REQUEST_INVALID":
+            answer.sent_tokens, answer.failure = 0, failed(broken)
+            return
         self.sight.fallbacks.labels(answer.offer.provider.name).inc()
         try:
             moved = await self.admission.move(admitted, broken.sentence)
@@ -195,7 +200,7 @@ def cut_off(broken: Broken) -> Failure:
 
 
 def failed(broken: Broken) -> Failure:
-    if broken.reason == "CONTEXT_TOO_LONG":
+    if broken.reason in NOBODYS_BUT_THE_CALLERS:
         return Failure(reason=broken.reason, message=broken.sentence, retryable=False)
     message = f"{broken.sentence} No other model is open. Try again in a moment."
     return Failure(reason=broken.reason or "PROVIDER_FAILED", message=message, retryable=True)

@@ -1,5 +1,5 @@
-"""Budgets under kill -9: of a process that holds, and of Postgres. At each look nothing is above its cap; after the leases
-nothing is held; each call that was settled is in the ledger once."""
+"""Budgets under kill -9: of a process that holds, and of Postgres. At each look nothing is above its cap; after the
+leases nothing is held; each call that was settled is in the ledger once."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from tests.counting import Law, read
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 LEASE_S = 1.0
 CAP = 300
+TABLES = "soma.budgets, soma.ledgers, soma.accounts, soma.budget_spend, soma.holds, soma.ledger"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -83,9 +84,7 @@ class Watch:
 async def watched(server: Server) -> AsyncIterator[Watch]:
     """Caps of the tenant and of each person, and somebody who looks at them all the time."""
     watch = Watch(server)
-    await watch.execute(
-        "TRUNCATE soma.budgets, soma.ledgers, soma.accounts, soma.budget_spend, soma.holds, soma.ledger"
-    )
+    await watch.execute(f"TRUNCATE {TABLES} CASCADE")
     for scope, whose, tokens in (("tenant", "", None), ("user", "*", 10**6)):
         await watch.execute(ADD, "acme", new_id(), scope, whose, "total", False, "", CAP, tokens, None)
     task = asyncio.create_task(watch.look())

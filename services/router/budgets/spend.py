@@ -22,8 +22,8 @@ WITH sums AS (
            sum(lost_microusd) AS lost_microusd
     FROM soma.ledger
     WHERE tenant = $1 AND kind <> 'hold' AND time >= coalesce($3::timestamptz, now() - interval '30 days')
-        AND time < coalesce($4::timestamptz, 'infinity') AND ($5 = '' OR subject = $5) AND ($6 = '' OR provider || '/' || model = $6)
-        AND ($7 = '' OR key = $7)
+        AND time < coalesce($4::timestamptz, 'infinity') AND ($5 = '' OR subject = $5)
+        AND ($6 = '' OR provider || '/' || model = $6) AND ($7 = '' OR key = $7)
     GROUP BY 1
 ), ranked AS (
     SELECT *, row_number() OVER (ORDER BY of = '', cost_microusd DESC, of) <= $8 AND of <> '' AS is_large FROM sums

@@ -21,6 +21,8 @@ from soma.router.v1.policy_pb2 import Policy
 BLOCK = 50
 """Decisions that are judged between two fits."""
 MOST_JUDGED = 2000
+LEAST_GAIN = 0.002
+"""Points of quality. What is surely better by less is not worth a version."""
 UNKNOWN_QUALITY = 0.5
 """Of a model of which the catalogue was never told: it answered when others did not."""
 
@@ -129,8 +131,9 @@ def verdict(learned: Posterior, samples: int, logged: Sequence[Logged]) -> Verdi
         return Verdict("too few", learned, samples, len(logged))
     gain = ope.gain(logged)
     why = "no overlap" if gain.effective < ope.LEAST_EFFECTIVE else "not better"
+    is_worth_it = ope.is_better(logged) and gain.value >= LEAST_GAIN
     return Verdict(
-        "" if ope.is_better(logged) else why, learned, samples, len(logged), ope.estimates(logged),
+        "" if is_worth_it else why, learned, samples, len(logged), ope.estimates(logged),
         ope.estimates([as_present(one) for one in logged]), gain,
     )  # fmt: skip
 
