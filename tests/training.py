@@ -58,7 +58,9 @@ class Teller:
         view, weights = self.posterior.view(self.models), weights_by(self.policy, is_learned=self.is_learned)
         qualities = view.predict(seen)
         chances = probabilities([score_of(q, COST, LATENCY_MS, weights) for q in qualities], weights)
-        open_ = [(name, p, q, self.models[name]) for name, p, q in zip(self.models, chances, qualities, strict=True) if p]
+        open_ = [
+            (name, p, q, self.models[name]) for name, p, q in zip(self.models, chances, qualities, strict=True) if p
+        ]
         name, chance, _, _ = open_[pick([one[1] for one in open_], draws.random())]
         return self.event(
             "routing.decided", name, self.decision(n), n,
@@ -83,9 +85,7 @@ class Teller:
 
     def settled(self, decided: RoutingEvent, n: int, by: str = "") -> RoutingEvent:
         name = by or name_of(decided)
-        return self.event(
-            "routing.settled", name, decided.decision, n, cost_microusd=COST, first_token_ms=LATENCY_MS
-        )
+        return self.event("routing.settled", name, decided.decision, n, cost_microusd=COST, first_token_ms=LATENCY_MS)
 
     def thought(self, decided: RoutingEvent, score: float, n: int = 0, source: str = "person") -> RoutingEvent:
         return self.event(
@@ -94,7 +94,7 @@ class Teller:
 
     def told(self, count: int, truth: Truth, seed: int = 0, first: int = 0) -> Iterator[list[RoutingEvent]]:
         """Decided, settled and thought of, question by question."""
-        draws = random.Random(seed)  # noqa: S311 - a test
+        draws = random.Random(seed)
         for n in range(first, first + count):
             decided = self.decided(n, draws)
             yield [decided, self.settled(decided, n), self.thought(decided, truth(n, name_of(decided)), n)]

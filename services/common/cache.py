@@ -111,16 +111,16 @@ class Cache:
 async def heard(pubsub: PubSub) -> AsyncIterator[tuple[str, bytes]]:
     """News as they come. Silence is asked whether it is alive."""
     silent = 0
-    with cache_errors():
-        while True:
+    while True:
+        with cache_errors():
             message = await pubsub.get_message(timeout=PING_S)
             silent = 0 if message else silent + 1
             if silent * PING_S > WAIT_S:
                 raise TimeoutError
             if message is None:
                 await pubsub.ping()
-            elif is_kind(message, "pmessage"):
-                yield message["channel"].decode(), message["data"]
+        if message is not None and is_kind(message, "pmessage"):
+            yield message["channel"].decode(), message["data"]
 
 
 def released(key: str, owner: bytes) -> Words:
@@ -138,14 +138,25 @@ def flat(rows: list) -> list:  # type: ignore[type-arg]
 
 
 class cache_errors:  # noqa: N801 - reads as a phrase: with cache_errors()
-    """Turns Valkey's absence into Unavailable STORE_UNAVAILABLE."""
+    """Turns Valkey's absence into Unavailable STORE_UNAVAILABLE. A cancellation that redis-py loses, in
+    `asyncio.wait_for` of Python 3.11 when the answer comes at the same moment, is raised after all."""
+
+    __slots__ = ("_cancelling",)
 
     def __enter__(self) -> None:
-        pass
+        self._cancelling = cancelling()
 
     def __exit__(self, kind: object, fault: BaseException | None, trace: object) -> None:
         if isinstance(fault, (RedisError, OSError, TimeoutError)):
             raise Unavailable("STORE_UNAVAILABLE", "The cache does not answer. Try again.", retry_after_s=1) from fault
+        if fault is None and cancelling() > self._cancelling:
+            raise asyncio.CancelledError
+
+
+def cancelling() -> int:
+    """How many times the present task was asked to end."""
+    task = asyncio.current_task()
+    return task.cancelling() if task else 0
 
 
 @asynccontextmanager

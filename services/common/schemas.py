@@ -24,6 +24,7 @@ SHORT = {
     FieldDescriptor.TYPE_INT32,
     FieldDescriptor.TYPE_UINT32,
 }
+DOUBLE = {FieldDescriptor.TYPE_DOUBLE}
 LONG = {FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_UINT64}
 EXACT = 2**53 - 1
 """No whole number beyond it means the same everywhere."""
@@ -54,7 +55,7 @@ def body_of(event: Message) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a message of texts, whole numbers and truths looks as JSON, by numbers of fields."""
+    """How a message of texts, numbers and truths looks as JSON, by numbers of fields."""
 
     names: Mapping[int, str]
     longs: frozenset[int]
@@ -65,7 +66,7 @@ class Form:
 @cache
 def form_of(message: Descriptor) -> Form | None:
     """None when a field that is always there is of another kind."""
-    plain = [field for field in message.fields if field.type in (*SHORT, *LONG) and not field.is_repeated]
+    plain = [field for field in message.fields if field.type in (*SHORT, *DOUBLE, *LONG) and not field.is_repeated]
     if any(not field.has_presence and field not in plain for field in message.fields):
         return None
     longs = frozenset(field.number for field in plain if field.type in LONG)
@@ -93,14 +94,21 @@ def is_canonical(payload: bytes) -> bool:
 
 def is_plain(body: Any) -> bool:
     """Whether sorting the names is all that it takes, which is a fiftieth of the work: so it is for events, flat bodies
-    of texts, whole numbers and truths under ASCII names."""
+    of texts, whole numbers, common fractions and truths under ASCII names."""
     if type(body) is not dict:
         return False
     for name, value in body.items():
         kind = type(value)
-        if not (kind is str or kind is bool or (kind is int and -EXACT <= value <= EXACT)) or not name.isascii():
+        if not (kind is str or kind is bool or (kind is int and -EXACT <= value <= EXACT) or is_fraction(value)):
+            return False
+        if not name.isascii():
             return False
     return True
+
+
+def is_fraction(value: Any) -> bool:
+    """A number that all write alike: as short as it can be, with a point and without an exponent."""
+    return type(value) is float and 1e-4 <= abs(value) < 1e9 and not value.is_integer()
 
 
 @cache

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from pydantic import Field
+
 from services.common.background import alongside
 from services.common.cache import Cache, open_cache
 from services.common.config import RoomConfig
@@ -14,7 +16,7 @@ from services.common.learning.prior import shipped
 from services.common.modes import ALLOWS
 from services.common.server import Ground, Served, open_ground, run, serve
 from services.router.admit import Admission
-from services.router.budgets.books import Books
+from services.router.budgets.books import LEASE_S, Books
 from services.router.budgets.deeds import Budgets
 from services.router.budgets.service import BudgetService
 from services.router.catalog import Sources
@@ -61,6 +63,8 @@ class RouterConfig(RoomConfig):
     """http://host:port/v1 of the local model; empty for none."""
     embeddings_url: str = ""
     """http://host:port/v1 of what makes vectors of texts; empty for none."""
+    lease_s: float = Field(default=LEASE_S, ge=1, le=3600)
+    """How long a budget holds money for a call that no router is seen to run any more."""
 
 
 async def main(config: RouterConfig) -> None:
@@ -85,7 +89,7 @@ async def open_admission(
     keys, live = VaultKeys(), Live(cache=cache)
     sources = sources_of(config, keys)
     shelf = Shelf(sources)
-    books = Books(ground.db, ground.sight)
+    books = Books(ground.db, ground.sight, lease_s=config.lease_s)
     policies = Policies(ground.db, cache, ground.sight, eyes.check)
     beside = {
         "catalogue": shelf.watch(lambda: live.keep_only(shelf.catalog.offers)),

@@ -185,7 +185,7 @@ class Router:
         provider, model, outcome = answer.offer.provider.name, answer.offer.model, answer.outcome()
         live, tokens = self.admission.live, outcome.usage.output_tokens
         total_ms = round((live.monotonic() - answer.began) * 1000)
-        ok = answer.end is not None
+        ok = answer.end is not None and answer.failure is None
         live.ended(answer.offer, Ended(answer.first_token_ms, total_ms, tokens, outcome.cost_microusd, ok))
         self.sight.tokens.labels(provider, model, "in").inc(outcome.usage.input_tokens)
         self.sight.tokens.labels(provider, model, "out").inc(outcome.usage.output_tokens)

@@ -15,7 +15,7 @@ import json
 import statistics
 import tempfile
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,7 +69,7 @@ class Seen:
     joined: Heard | None = None
     first_ms: list[float] = field(default_factory=list)
     rss_mb: float = 0.0
-    all_rss_mb: float = 0.0
+    all_mb: float = 0.0
 
     @property
     def heard(self) -> list[Heard]:
@@ -102,7 +102,7 @@ def seen_of(opened: Opened, upstream: Upstream, scale: float) -> Seen:
         until_idle([side.server])
         seen.first_ms = first_tokens(side.door, FIRST_S * scale)
         seen.rss_mb = rss_mb(side.server)
-        seen.all_rss_mb = sum(rss_mb(pid) for name, pid in side.pids.items() if name != "upstream")
+        seen.all_mb = shared_out_mb(pid for name, pid in side.pids.items() if name != "upstream")
     return seen
 
 
@@ -117,7 +117,7 @@ def figures(theirs: Seen, ours: Seen, straight: Heard) -> list[Figure]:
     first_note = f"{first:.2f} ms, LiteLLM {their_first:.1f} ms; p95 {percentile(ours.first_ms, 95):.1f} ms"
     p50 = ours.calls[1].p50_us / theirs.calls[1].p50_us
     streams = f"streams/s of {CHUNKS} chunks / LiteLLM's, {STREAMS} in flight"
-    whole = f"{ours.rss_mb:.0f} MB, LiteLLM {theirs.rss_mb:.0f} MB; our whole mesh {ours.all_rss_mb:.0f} MB"
+    whole = f"{ours.rss_mb:.0f} MB, LiteLLM {theirs.rss_mb:.0f} MB; our whole mesh {ours.all_mb:.0f} MB with its models"
     errors = sum(run.errors for run in (*ours.heard, *theirs.heard))
     return [
         *(
@@ -156,10 +156,19 @@ def complaint(runs: list[Heard]) -> str:
 
 
 def rss_mb(pid: int) -> float:
-    """Of the process and its children, in MB; pages that they share count each time."""
-    family = [psutil.Process(pid)]
-    family += family[0].children(recursive=True)
-    return sum(member.memory_info().rss for member in family) / 1e6
+    """Of the process and its children."""
+    return sum(member.memory_info().rss for member in family(pid)) / 1e6
+
+
+def shared_out_mb(pids: Iterable[int]) -> float:
+    """Of processes and their children, what they share counted once, where the system tells."""
+    infos = [member.memory_full_info() for pid in pids for member in family(pid)]
+    return float(sum(getattr(info, "pss", info.uss) for info in infos)) / 1e6
+
+
+def family(pid: int) -> list[psutil.Process]:
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]
 
 
 @contextmanager
@@ -250,7 +259,7 @@ def tell(name: str, seen: Seen) -> None:
         if run:
             print(f"{name}, {what}: {run.told}, {run.errors} errors {run.sample}; CPU {run.where}", flush=True)
     first = f"p50 {statistics.median(seen.first_ms):.2f} and p95 {percentile(seen.first_ms, 95):.2f} ms"
-    print(f"{name}: first token {first}; RSS {seen.rss_mb:.0f} MB of {seen.all_rss_mb:.0f} MB", flush=True)
+    print(f"{name}: first token {first}; RSS {seen.rss_mb:.0f} MB, all {seen.all_mb:.0f} MB", flush=True)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ class Heard:
     def where(self) -> str:
         """The CPU of an answer by process, the largest first."""
         parts = sorted(self.cpu_ms.items(), key=lambda part: -part[1])
-        return ", ".join(f"{name} {ms:.2f}" for name, ms in parts if ms >= 0.005)
+        return ", ".join(f"{name} {ms:.2f}" for name, ms in parts if ms >= 0.02)
 
 
 def wrk_program() -> str:

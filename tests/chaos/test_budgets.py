@@ -17,6 +17,7 @@ import pytest_asyncio
 from services.common import schema
 from services.common.clock import SystemClock, new_id
 from services.common.db import open_database
+from services.common.postgres import store_errors
 from services.common.telemetry import begin_logs
 from services.router.budgets.books import Books
 from services.router.budgets.room import Amount
@@ -51,7 +52,7 @@ class Watch:
 
     async def look(self) -> None:
         while not self.over:
-            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with suppress(*store_errors.AWAY):
                 conn = await asyncpg.connect(self.server.admin_url, timeout=5)
                 try:
                     while not self.over:

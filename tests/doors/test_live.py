@@ -263,6 +263,22 @@ async def test_of_many_routers_one_tries_a_model_at_a_time(cache: Cache) -> None
     assert await cache.redis.get(trial(one.name)) is None
 
 
+@pytest.mark.parametrize("steps", range(1, 8))
+async def test_what_is_cancelled_at_any_step_ends(cache: Cache, steps: int) -> None:
+    async def ask() -> None:
+        while True:
+            await cache.time_ms()
+            await cache.claim("{live}:1:try:ended", b"", 1)
+            await cache.together([("GET", "{live}:1:try:ended")])
+
+    asking = asyncio.create_task(ask())
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.wait([asking], timeout=WITHIN_S)
+    assert asking.cancelled()
+
+
 async def test_a_try_that_is_cancelled_before_it_began_is_given_back(store: Store, cache: Cache) -> None:
     live, one = Live(cache=cache), offer("cancelled")
     await beat(live)

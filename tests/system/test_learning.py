@@ -1,9 +1,10 @@
-"""The learning loop, live: feedback by REST teaches the trainer, its policy holds in the router, and choices change while
-calls go on."""
+"""The learning loop, live: feedback by REST teaches the trainer, its policy holds in the router, and choices change
+while calls go on."""
 
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.system.edge import Client, kind, text_of
+from tests.system.edge import Client
 from tests.system.mesh import Mesh, running_mesh, wait_until
 
 SEEMS_BETTER, IS_BETTER = "scripted-premium", "scripted-standard"
@@ -56,6 +57,18 @@ def asked(client: Client, text: str) -> tuple[str, str]:
     return answer.json["id"].removeprefix("chatcmpl-"), answer.json["model"].rpartition("/")[2]
 
 
+def streamed(client: Client, text: str) -> str:
+    """The answer, which has come whole to its end."""
+    request = {"model": "soma/auto", "stream": True, "messages": [{"role": "user", "content": text}]}
+    with client.open("POST", "/v1/chat/completions", request) as response:
+        lines = [line.removeprefix(b"data: ").strip() for line in response if line.startswith(b"data: ")]
+        assert response.status == 200
+    assert lines[-1] == b"[DONE]", lines[-1]
+    chunks = [json.loads(line) for line in lines[:-1]]
+    assert chunks[-1]["choices"][0]["finish_reason"] == "stop", chunks[-1]
+    return "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
+
+
 def thought(client: Client, decision: str, score: float) -> None:
     said = client.call("POST", "/v1/feedback", {"decision": f"decisions/{decision}", "score": score})
     assert said.status == 200, said.body
@@ -91,9 +104,7 @@ def calls_going_on(client: Client) -> Iterator[Callable[[], int]]:
         said = " ".join(f"word{n}" for n in range(1, 21))
         try:
             while not over.is_set():
-                events = client.ask("script:words=20 script:pace=10", tier="auto")
-                assert kind(events[-1]) == "done", events[-1]
-                assert text_of(events) == said
+                assert streamed(client, "script:words=20 script:pace=10") == said
                 whole.append(1)
         except BaseException as fault:
             faults.append(fault)

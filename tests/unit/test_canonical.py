@@ -59,13 +59,25 @@ def test_an_event_becomes_the_same_bytes_by_the_short_way_as_by_the_long_one(mes
         assert canonical(body_of(event)) == rfc8785.dumps(long)
 
 
-@pytest.mark.parametrize("body", [{"n": EXACT}, {"n": -EXACT}, {"t": "".join(TEXTS)}, {"b": True, "a": 0}, {}])
+@pytest.mark.parametrize(
+    "body", [{"n": EXACT}, {"n": -EXACT}, {"t": "".join(TEXTS)}, {"b": True, "a": 0}, {}, {"n": 1.5}]
+)
 def test_what_is_plain_is_canonical_by_the_short_way(body: dict[str, Any]) -> None:
     assert is_plain(body)
     assert canonical(body) == rfc8785.dumps(body)
 
 
-@pytest.mark.parametrize("body", [{"n": 1.5}, {"é": 1}, {"o": {"b": 1, "a": 2}}, {"l": [1]}, [], "x", {"n": None}])
+def test_common_fractions_are_written_as_they_are_everywhere() -> None:
+    dice = random.Random(7)
+    for _ in range(20_000):
+        number = dice.choice([1, -1]) * dice.random() * 10 ** dice.uniform(-4, 9)
+        body = {"n": number if dice.random() < 0.5 else round(number, dice.randrange(9))}
+        assert canonical(body) == rfc8785.dumps(body)
+
+
+@pytest.mark.parametrize(
+    "body", [{"n": 1.0}, {"n": 1e-7}, {"n": 1e21}, {"é": 1}, {"o": {"b": 1, "a": 2}}, {"l": [1]}, [], "x", {"n": None}]
+)
 def test_what_is_not_goes_the_long_way(body: Any) -> None:
     assert not is_plain(body)
     assert canonical(body) == rfc8785.dumps(body)

@@ -12,8 +12,9 @@ import pytest
 
 from services.common.learning.posterior import Posterior
 from services.common.modes import ALLOWS, Mode
+from services.workers.__main__ import WorkersConfig
 from services.workers.trainer import facts
-from services.workers.trainer.judge import Present, blocks, catalogue_of, judge, scale
+from services.workers.trainer.judge import BLOCK, Present, catalogue_of, in_order, judge, scale
 from services.workers.trainer.samples import with_opinions
 from soma.router.v1.policy_pb2 import Policy
 from tests.training import EXPLORING, MODELS, PRIOR, Teller, best_is_better, body, samples, usual_is_better, words
@@ -29,6 +30,13 @@ def a_decision(**changed: Any) -> dict[str, Any]:
 def test_only_some_modes_learn() -> None:
     trains = {mode for mode in Mode if ALLOWS[mode].trains}
     assert trains == {Mode.DEVELOPER, Mode.TRAINING, Mode.PRODUCTION}
+
+
+def test_a_setting_counts_before_the_mode() -> None:
+    for mode in Mode:
+        assert WorkersConfig.model_construct(mode=mode, trainer="on").trains
+        assert not WorkersConfig.model_construct(mode=mode, trainer="off").trains
+        assert WorkersConfig.model_construct(mode=mode).trains == ALLOWS[mode].trains
 
 
 def test_a_decision_with_nothing_to_see_or_choose_from_teaches_nothing() -> None:
@@ -60,13 +68,13 @@ def test_a_decision_with_nothing_to_see_or_choose_from_teaches_nothing() -> None
     ],
 )
 def test_a_decision_that_no_router_takes_is_refused(wrong: dict[str, str]) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError):  # noqa: PT011 - some are of Python itself
         facts.decided(a_decision(**wrong))
 
 
 @pytest.mark.parametrize("score", ["", "1.5", "-0.1", "nan", "inf", "good"])
 def test_a_score_that_is_none_is_refused(score: str) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError):  # noqa: PT011 - some are of Python itself
         facts.opinion(a_decision(feedback=score))
 
 
@@ -160,13 +168,17 @@ def test_the_present_policy_is_weighed_with_the_probabilities_that_it_logged() -
         assert now.chances(one) == pytest.approx(facts.numbers(body(told[0]), "probabilities", 0, 1), abs=1e-9)
 
 
-def test_no_decision_is_judged_by_what_was_learned_from_it() -> None:
-    known = samples(TELLER, 330, usual_is_better)
-    judged = frozenset(one.decision for one in known[120:])
-    parts = list(blocks(known, judged))
-    assert [one for part in parts for one in part] == known
-    assert not judged & {one.decision for one in parts[0]}
-    assert judge(PRIOR, known, HELD).judged == 165
+def test_no_decision_is_judged_by_what_was_learned_from_it_or_later_ones() -> None:
+    known = samples(TELLER, 200, usual_is_better)
+    judged = frozenset(one.decision for one in known[100:])
+    learned, logged = in_order(PRIOR, known, HELD, judged)
+    turned = [*known[:-BLOCK], *(replace(one, score=1 - one.score) for one in known[-BLOCK:])]
+    otherwise, as_well = in_order(PRIOR, turned, HELD, judged)
+    assert len(logged) == len(as_well) == 100
+    assert [(one.new, one.expected) for one in logged] == [(one.new, one.expected) for one in as_well]
+    assert [one.reward for one in logged] != [one.reward for one in as_well]
+    assert learned.to_bytes() != otherwise.to_bytes()
+    assert logged[0].expected != logged[-1].expected, "later ones are judged by more"
 
 
 def test_the_same_samples_teach_the_same_bytes() -> None:

@@ -113,17 +113,23 @@ class Scale:
 def judge(prior: Prior, samples: Sequence[Sample], present: Present) -> Verdict:
     """From samples in the order of their decisions. The judged ones are the last half of those that count, at most
     2,000. ValueError for a sample that does not fit the prior."""
-    told = catalogue_of(samples)
     counting = [sample.decision for sample in samples if present.counts(sample)]
     judged = frozenset(counting[-min(MOST_JUDGED, len(counting) // 2) :]) if len(counting) > 1 else frozenset()
-    learned, logged = Posterior(prior, {}), list[Logged]()
+    learned, logged = in_order(prior, samples, present, judged)
+    return verdict(learned, len(samples), logged)
+
+
+def in_order(
+    prior: Prior, samples: Sequence[Sample], present: Present, judged: Collection[UUID]
+) -> tuple[Posterior, list[Logged]]:
+    """What is learned from all, and the judged ones, each as it looked to what was learned before it."""
+    told, learned, logged = catalogue_of(samples), Posterior(prior, {}), list[Logged]()
     now = scale(present.policy, present.posterior, told, is_learned=present.is_learned)
     for block in blocks(samples, judged):
-        if any(sample.decision in judged for sample in block):
-            new = scale(present.policy, learned, told, is_learned=True)
-            logged += [logged_of(sample, new, now) for sample in block if sample.decision in judged]
+        new = scale(present.policy, learned, told, is_learned=True)
+        logged += [logged_of(sample, new, now) for sample in block if sample.decision in judged]
         learned = learned.learned(outcome(sample, told) for sample in block)
-    return verdict(learned, len(samples), logged)
+    return learned, logged
 
 
 def verdict(learned: Posterior, samples: int, logged: Sequence[Logged]) -> Verdict:

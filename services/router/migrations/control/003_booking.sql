@@ -59,9 +59,10 @@ END $$;
 -- Where each budget stands that such a call falls under, as it is counted: only under the lock. What is left, leaves out
 -- what the call itself holds as `mine`; null for no bound.
 CREATE FUNCTION soma.counted(c soma.holds, mine soma.holds, at timestamptz)
-RETURNS TABLE (is_open boolean, bounds boolean, own_microusd bigint, own_tokens bigint, own_requests bigint,
+RETURNS TABLE (id uuid, one text, tier text, bucket timestamptz, is_open boolean, bounds boolean, own_microusd bigint, own_tokens bigint, own_requests bigint,
                left_microusd numeric, left_tokens numeric, left_requests numeric) LANGUAGE sql STABLE AS $$
-    SELECT a.budget IS NOT NULL, f.rules AND f.tier IN ('', c.tier), o.microusd, o.tokens, o.requests,
+    SELECT f.id, f.one, f.tier, soma.bucket_of(f.period, f.rolling, at), a.budget IS NOT NULL,
+           f.rules AND f.tier IN ('', c.tier), o.microusd, o.tokens, o.requests,
            CASE WHEN f.microusd IS NOT NULL
                 THEN greatest(0, f.microusd - s.microusd - coalesce(a.held_microusd, 0) + o.microusd) END,
            CASE WHEN f.tokens IS NOT NULL
@@ -83,13 +84,15 @@ $$;
 
 -- Holds the most that a call can cost, in place of what it holds already, if all budgets have room: whether they have.
 CREATE FUNCTION soma.hold_call(wanted soma.holds, at timestamptz) RETURNS boolean LANGUAGE plpgsql AS $$
-DECLARE mine soma.holds; is_open boolean; is_short boolean;
+DECLARE mine soma.holds; is_open boolean; is_short boolean; ids uuid[]; ones text[];
 BEGIN
     SELECT * INTO mine FROM soma.holds WHERE tenant = wanted.tenant AND call_id = wanted.call_id;
     FOR attempt IN 1..2 LOOP
         SELECT bool_and(b.is_open), bool_or(b.bounds AND (wanted.microusd > b.left_microusd
-            OR wanted.tokens > b.left_tokens OR wanted.requests > b.left_requests))
-        INTO is_open, is_short FROM soma.counted(wanted, mine, at) b;
+            OR wanted.tokens > b.left_tokens OR wanted.requests > b.left_requests)),
+            array_agg(b.id) FILTER (WHERE b.tier IN ('', wanted.tier)),
+            array_agg(b.one) FILTER (WHERE b.tier IN ('', wanted.tier))
+        INTO is_open, is_short, ids, ones FROM soma.counted(wanted, mine, at) b;
         EXIT WHEN is_open IS NOT FALSE;
         PERFORM soma.open_accounts(wanted, at);
     END LOOP;
@@ -101,8 +104,11 @@ BEGIN
         DELETE FROM soma.holds WHERE tenant = wanted.tenant AND call_id = wanted.call_id;
     END IF;
     INSERT INTO soma.holds SELECT wanted.*;
-    IF is_open THEN  -- null: no budget at all
-        PERFORM soma.count_held(wanted, wanted.microusd, wanted.tokens, wanted.requests, at);
+    IF ids IS NOT NULL THEN
+        UPDATE soma.accounts a SET held_microusd = a.held_microusd + wanted.microusd,
+            held_tokens = a.held_tokens + wanted.tokens, held_requests = a.held_requests + wanted.requests
+        FROM unnest(ids, ones) AS u (budget, one)
+        WHERE a.tenant = wanted.tenant AND a.budget = u.budget AND a.whose = u.one;
     END IF;
     RETURN true;
 END $$;
@@ -115,6 +121,7 @@ CREATE FUNCTION soma.settle_call(
 ) LANGUAGE plpgsql AS $$
 DECLARE mine soma.holds; past soma.ledger; lost bigint := 0; is_open boolean; is_known boolean := false;
         booked_microusd bigint; booked_tokens bigint; booked_requests bigint;
+        held_ids uuid[]; held_ones text[]; ids uuid[]; ones text[]; buckets timestamptz[];
 BEGIN
     FOR past IN SELECT * FROM soma.ledger l WHERE l.tenant = used.tenant AND l.call_id = used.call_id LOOP
         IF past.kind IN ('settle', 'release') THEN
@@ -133,24 +140,33 @@ BEGIN
     SELECT * INTO mine FROM soma.holds WHERE tenant = used.tenant AND call_id = used.call_id;
     FOR attempt IN 1..2 LOOP
         SELECT bool_and(b.is_open),
-            least(used.microusd, min(greatest(b.own_microusd, b.left_microusd)) FILTER (WHERE b.bounds AND b.left_microusd IS NOT NULL)),
-            least(used.tokens, min(greatest(b.own_tokens, b.left_tokens)) FILTER (WHERE b.bounds AND b.left_tokens IS NOT NULL)),
-            least(used.requests, min(greatest(b.own_requests, b.left_requests)) FILTER (WHERE b.bounds AND b.left_requests IS NOT NULL))
-        INTO is_open, booked_microusd, booked_tokens, booked_requests FROM soma.counted(used, mine, at) b;
+            least(used.microusd, min(greatest(b.own_microusd, b.left_microusd))
+                FILTER (WHERE b.bounds AND b.left_microusd IS NOT NULL)),
+            least(used.tokens, min(greatest(b.own_tokens, b.left_tokens))
+                FILTER (WHERE b.bounds AND b.left_tokens IS NOT NULL)),
+            least(used.requests, min(greatest(b.own_requests, b.left_requests))
+                FILTER (WHERE b.bounds AND b.left_requests IS NOT NULL)),
+            array_agg(b.id) FILTER (WHERE b.tier IN ('', mine.tier)),
+            array_agg(b.one) FILTER (WHERE b.tier IN ('', mine.tier)),
+            array_agg(b.id) FILTER (WHERE b.tier IN ('', used.tier)),
+            array_agg(b.one) FILTER (WHERE b.tier IN ('', used.tier)),
+            array_agg(b.bucket) FILTER (WHERE b.tier IN ('', used.tier))
+        INTO is_open, booked_microusd, booked_tokens, booked_requests, held_ids, held_ones, ids, ones, buckets
+        FROM soma.counted(used, mine, at) b;
         EXIT WHEN is_open IS NOT FALSE;
         PERFORM soma.open_accounts(used, at);
     END LOOP;
     IF mine.call_id IS NOT NULL THEN
         DELETE FROM soma.holds WHERE tenant = used.tenant AND call_id = used.call_id;
-        IF is_open THEN
-            PERFORM soma.count_held(mine, -mine.microusd, -mine.tokens, -mine.requests, at);
-        END IF;
+        UPDATE soma.accounts a SET held_microusd = a.held_microusd - mine.microusd,
+            held_tokens = a.held_tokens - mine.tokens, held_requests = a.held_requests - mine.requests
+        FROM unnest(held_ids, held_ones) AS u (budget, one)
+        WHERE a.tenant = used.tenant AND a.budget = u.budget AND a.whose = u.one;
     END IF;
-    IF is_open AND (booked_microusd > 0 OR booked_tokens > 0 OR booked_requests > 0) THEN
+    IF ids IS NOT NULL AND (booked_microusd > 0 OR booked_tokens > 0 OR booked_requests > 0) THEN
         INSERT INTO soma.budget_spend AS b (tenant, budget, whose, bucket, microusd, tokens, requests)
-        SELECT used.tenant, f.id, f.one, soma.bucket_of(f.period, f.rolling, at), booked_microusd, booked_tokens, booked_requests
-        FROM soma.budgets_over(used.tenant, used.subject, used.team, used.conversation, used.task, used.key, at) f
-        WHERE f.tier IN ('', used.tier)
+        SELECT used.tenant, u.budget, u.one, u.bucket, booked_microusd, booked_tokens, booked_requests
+        FROM unnest(ids, ones, buckets) AS u (budget, one, bucket)
         ON CONFLICT (tenant, budget, whose, bucket) DO UPDATE SET microusd = b.microusd + excluded.microusd,
             tokens = b.tokens + excluded.tokens, requests = b.requests + excluded.requests;
     END IF;
