@@ -1,16 +1,14 @@
-"""Decisions in Postgres: the rows, and the events that go into the outbox with them. Many are written at once."""
+"""Decisions in Postgres. Many are written at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from services.common.call import Call
 from services.common.db import Transaction
-from soma.common.v1.model_pb2 import Candidate, Decision
-from soma.events.v1alpha1.routing_pb2 import RoutingEvent
+from soma.common.v1.model_pb2 import Decision
 from soma.router.v1.routing_pb2 import Outcome
 
 INSERT = """
@@ -30,8 +28,6 @@ FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::big
           finish_reason, reason)
 WHERE d.id = s.id AND d.settle_time IS NULL
 """
-
-NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,58 +66,3 @@ async def complete(tx: Transaction, settlements: Iterable[Settlement]) -> None:
 
 def columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)]
-
-
-def decided_event(
-    turn: str, decision: Decision, context_hash: str, catalogue: Mapping[str, float] = NOTHING
-) -> RoutingEvent:
-    """With what the trainer needs: the open candidates of the tier it was chosen from, their chances, and what the
-    catalogue says of the quality of each, by "provider/model"."""
-    event = event_of("routing.decided", turn, decision)
-    event.cost_microusd, event.held_microusd = decision.estimated_cost_microusd, decision.held_microusd
-    if decision.candidates:
-        event.score = decision.candidates[0].score
-    if decision.policy:
-        event.policy = decision.policy
-    if context_hash:
-        event.context_hash = context_hash
-    if decision.features:
-        event.features = numbers(decision.features)
-    if chosen_from := rivals(decision):
-        event.propensity = repr(decision.propensity)
-        event.candidates = " ".join(f"{c.provider}/{c.model}" for c in chosen_from)
-        event.probabilities = numbers(c.probability for c in chosen_from)
-        event.qualities = numbers(c.quality for c in chosen_from)
-        event.costs = numbers(c.cost_microusd for c in chosen_from)
-        event.latencies = numbers(c.latency_ms for c in chosen_from)
-        event.catalogue = numbers(catalogue.get(f"{c.provider}/{c.model}", c.quality) for c in chosen_from)
-    return event
-
-
-def settled_event(settlement: Settlement) -> RoutingEvent:
-    outcome = settlement.outcome
-    event = event_of("routing.settled", settlement.turn, settlement.decision)
-    event.cost_microusd = outcome.cost_microusd
-    event.input_tokens, event.output_tokens = outcome.usage.input_tokens, outcome.usage.output_tokens
-    event.first_token_ms = outcome.first_token_ms
-    if settlement.finish_reason:
-        event.finish_reason = settlement.finish_reason
-    if outcome.failure.reason:
-        event.reason = outcome.failure.reason
-    return event
-
-
-def event_of(kind: str, turn: str, d: Decision) -> RoutingEvent:
-    return RoutingEvent(
-        type=kind, decision=d.id, turn=turn or None, requested_tier=d.requested_tier, provider=d.provider,
-        model=d.model, tier=d.tier,
-    )  # fmt: skip
-
-
-def rivals(decision: Decision) -> list[Candidate]:
-    """The candidates among which chance chose."""
-    return [c for c in decision.candidates if c.probability > 0]
-
-
-def numbers(values: Iterable[float]) -> str:
-    return " ".join(map(repr, values))

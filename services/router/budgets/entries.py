@@ -9,8 +9,9 @@ from typing import Any, TypeAlias
 from services.common import events
 from services.common.call import Call
 from services.common.db import Transaction
+from services.common.routing import decided_event, settled_event
 from services.router.budgets.room import Amount, Scopes
-from services.router.store import Settlement, decided_event, settled_event
+from services.router.store import Settlement
 from soma.common.v1.model_pb2 import Decision
 
 MOST = 10**12
@@ -83,7 +84,8 @@ class Settle:
         }  # fmt: skip
 
     async def tell(self, tx: Transaction) -> None:
-        await events.append(tx, settled_event(self.settlement))
+        s = self.settlement
+        await events.append(tx, settled_event(s.turn, s.decision, s.outcome, s.finish_reason))
         await tx.audit("routing.settled", resource=f"decisions/{self.settlement.decision.id}")
 
 

@@ -7,11 +7,12 @@ from typing import Any
 from services.common.clock import new_id, rfc3339
 from services.common.db import Transaction
 from services.common.events import LONGEST_TEXT, Event
+from services.common.routing import decided_event, settled_event
 from services.workers.reconcile.findings import Finding
 from soma.common.v1.failure_pb2 import Failure
-from soma.common.v1.model_pb2 import Decision
+from soma.common.v1.model_pb2 import Decision, Usage
 from soma.events.v1alpha1.message_pb2 import MessageEvent
-from soma.events.v1alpha1.routing_pb2 import RoutingEvent
+from soma.router.v1.routing_pb2 import Outcome
 
 CONVERSATION = "SELECT subject, title, create_time FROM conversations WHERE id = $1"
 TURN = """
@@ -19,8 +20,8 @@ SELECT conversation, subject, question, answer, cost_microusd, error, create_tim
 """
 PANE = "SELECT subject, version, writer, text, version_time FROM panes WHERE conversation = $1 AND id = $2"
 DECISION = """
-SELECT turn, requested_tier, provider, model, tier, decision, create_time, input_tokens, output_tokens, cost_microusd,
-       first_token_ms, finish_reason, reason, settle_time
+SELECT turn, decision, context_hash, create_time, input_tokens, output_tokens, cost_microusd, first_token_ms,
+       finish_reason, reason, settle_time
 FROM decisions WHERE id = $1
 """
 STATEMENTS = {"conversation": CONVERSATION, "turn": TURN, "pane": PANE, "routing": DECISION}
@@ -87,25 +88,19 @@ def of_pane(finding: Finding, row: Any) -> Event:
 
 def of_decision(finding: Finding, row: Any) -> Event:
     decision = Decision.FromString(row["decision"])
-    event = RoutingEvent(
-        type=finding.event,
-        time=rfc3339(row["create_time"]),
-        decision=str(finding.ids[0]),
-        turn=row["turn"] or None,
-        requested_tier=row["requested_tier"],
-        provider=row["provider"],
-        model=row["model"],
-        tier=row["tier"],
-        score=decision.candidates[0].score if decision.candidates else None,
-        cost_microusd=decision.estimated_cost_microusd,
+    if finding.event == "routing.decided":
+        event = decided_event(row["turn"], decision, row["context_hash"])
+        event.time = rfc3339(row["create_time"])
+        return event
+    usage = Usage(input_tokens=row["input_tokens"], output_tokens=row["output_tokens"])
+    outcome = Outcome(
+        usage=usage,
+        cost_microusd=row["cost_microusd"],
+        first_token_ms=row["first_token_ms"],
+        failure=Failure(reason=row["reason"]),
     )
-    if finding.event == "routing.settled":
-        event.time, event.cost_microusd = rfc3339(row["settle_time"]), row["cost_microusd"]
-        event.input_tokens, event.output_tokens = row["input_tokens"], row["output_tokens"]
-        event.first_token_ms = row["first_token_ms"]
-        for name in ("finish_reason", "reason"):
-            if row[name]:
-                setattr(event, name, row[name])
+    event = settled_event(row["turn"], decision, outcome, row["finish_reason"])
+    event.time = rfc3339(row["settle_time"])
     return event
 
 
