@@ -30,6 +30,8 @@ class Model:
     options: dict[str, object] = field(default_factory=dict)
     litellm: str = ""
     model: str = "gpt-x"
+    whole: bool = False
+    """Its answers are asked for in one piece."""
 
     def prompt(self, request: GenerateRequest = HELLO, base_url: str = "") -> Prompt:
         url = base_url or self.fake.base_url
@@ -37,7 +39,7 @@ class Model:
         offer = Offer(
             provider, self.model, "standard", Price(1, 1), 8000, 500, 100, options=self.options, traits=self.traits
         )
-        return Prompt(offer, request.messages, 4096, request)
+        return Prompt(offer, request.messages, 4096, request, self.whole)
 
     async def ask(self, behaviour: Behaviour, request: GenerateRequest = HELLO) -> tuple[list[Piece], End | Broken]:
         """The pieces, and how it ended."""

@@ -1,4 +1,5 @@
-"""A provider that speaks OpenAI's wire as told, well or badly; Anthropic's too, when it is given the stream.
+"""A provider that speaks OpenAI's wire as told, well or badly; Anthropic's too, when it is given the stream. Who asks
+with `"stream": false` gets the same words in one body.
 
 Deterministic; used in process, or as a process:
 
@@ -21,6 +22,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from aiohttp import web
 
 PING_MS = 20
+JSON = "application/json"
 RUBBISH = {
     "html": b"<html><body>It works!</body></html>",
     "text": b"nothing that anybody reads\n\n",
@@ -124,11 +126,12 @@ class FakeProvider:
         if be.status != 200:
             headers = {"retry-after": be.retry_after, "location": be.location}
             return web.Response(status=be.status, text=be.complaint, headers={k: v for k, v in headers.items() if v})
-        kind = "text/html" if be.rubbish == "html" else be.content_type
+        whole = self.last.get("stream") is False and not be.raw
+        kind = "text/html" if be.rubbish == "html" else JSON if whole else be.content_type
         response = web.StreamResponse(headers={"content-type": kind})
         await response.prepare(request)
         try:
-            await self._speak(request, response, be)
+            await (self._say_all if whole else self._speak)(request, response, be)
         except (ConnectionError, asyncio.CancelledError):
             self.hung_up += 1
             raise
@@ -161,6 +164,20 @@ class FakeProvider:
         held.extend(ending(be))
         await self._send(response, be, held)
         return await asyncio.sleep(be.goodbye_ms / 1000)
+
+    async def _say_all(self, request: web.Request, response: web.StreamResponse, be: Behaviour) -> None:
+        """In one body, after the time that the stream would have taken. It is cut, or stalls, in its middle."""
+        for _ in range(int(be.wait_ms // PING_MS) if be.comments else 0):
+            await response.write(b"\n")
+            await asyncio.sleep(PING_MS / 1000)
+        await asyncio.sleep((0 if be.comments else be.wait_ms / 1000) + be.words * be.pace_ms / 1000)
+        body = RUBBISH[be.rubbish].removeprefix(b"data: ") if be.rubbish else whole_of(be)
+        if be.cut_after < 0 and be.hang_after < 0:
+            return await self._send(response, be, [body])
+        await self._send(response, be, [body[: len(body) // 2]])
+        if be.cut_after >= 0:
+            return self._cut(request)
+        return await asyncio.sleep(3600)
 
     async def _send(self, response: web.StreamResponse, be: Behaviour, held: list[bytes]) -> None:
         data = b"".join(held)
@@ -197,6 +214,17 @@ def chunk(be: Behaviour, number: int) -> bytes:
     if be.bad_utf8:
         raw = raw.replace(b'"}, "finish', b'\xff"}, "finish')
     return (b": ping\n\n" if be.comments else b"") + b"data: " + raw + b"\n\n"
+
+
+def whole_of(be: Behaviour) -> bytes:
+    choice = {"index": 0, "message": {"role": "assistant", "content": said(be)}, "finish_reason": be.finish or None}
+    body: dict[str, object] = {"id": "c", "object": "chat.completion", "choices": [choice]}
+    if be.model:
+        body["model"] = be.model
+    if be.usage:
+        body["usage"] = {"prompt_tokens": 11, "completion_tokens": be.words}
+    raw = json.dumps(body).encode()
+    return raw.replace(b'"}, "finish', b'\xff"}, "finish') if be.bad_utf8 else raw
 
 
 def ending(be: Behaviour) -> list[bytes]:

@@ -14,6 +14,8 @@ from services.common.background import alongside
 from services.common.cache import open_cache
 from services.common.clock import SystemClock
 from services.common.db import Database, open_database
+from services.common.learning.posterior import posterior_of
+from services.common.learning.prior import shipped
 from services.common.spans import Tracer
 from services.common.telemetry import Sight
 from services.router.policies.shelf import Policies
@@ -48,12 +50,12 @@ async def database(house: House, room: str = "router") -> AsyncIterator[Database
 @asynccontextmanager
 async def policies(house: House, cache_url: str = "") -> AsyncIterator[tuple[Policies, CollectorRegistry]]:
     """What a router holds in memory, with its metrics."""
-    registry = CollectorRegistry()
+    registry, prior = CollectorRegistry(), shipped()
     async with AsyncExitStack() as doors:
         db = await doors.enter_async_context(database(house))
         url = cache_url or house.environment["router"]["SOMA_CACHE_URL"]
         cache = await doors.enter_async_context(open_cache(url))
-        held = Policies(db, cache, Sight(Tracer(0.0), registry))
+        held = Policies(db, cache, Sight(Tracer(0.0), registry), lambda learned: posterior_of(learned, prior))
         await doors.enter_async_context(alongside(held.listen(), name="listen"))
         await doors.enter_async_context(alongside(held.look(), name="look"))
         yield held, registry

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
+
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 10.0
 
 
 @asynccontextmanager
@@ -22,6 +25,20 @@ async def alongside(work: Coroutine[Any, Any, None], *, name: str) -> AsyncItera
         await asyncio.wait([task])
     if not task.cancelled():
         task.result()
+
+
+async def lasting(work: Callable[[], Coroutine[Any, Any, None]], *, name: str) -> None:
+    """Do work that never ends, until cancelled. After a fault, which is logged, it begins anew."""
+    failed = 0
+    while True:
+        began = asyncio.get_running_loop().time()
+        try:
+            await work()
+        except Exception as fault:
+            structlog.get_logger().error("background work failed", work=name, exc_info=fault)
+        lasted_s = asyncio.get_running_loop().time() - began
+        failed = 1 if lasted_s > LONGEST_PAUSE_S else failed + 1
+        await asyncio.sleep(pause_s(failed, FIRST_PAUSE_S, LONGEST_PAUSE_S))
 
 
 async def finished(work: Coroutine[Any, Any, None], grace_s: float) -> None:

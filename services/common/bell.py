@@ -16,7 +16,7 @@ class Bell:
     """Tells the relay that something is in the outbox, at most once in `PAUSE_S`: commits that NOTIFY wait for each
     other. What goes wrong here delays an event by a second, no more: the relay looks for itself too."""
 
-    PAUSE_S = 0.01
+    PAUSE_S = 0.02
     AGAIN_S = 1.0
 
     __slots__ = ("_rung",)

@@ -17,6 +17,8 @@ from soma.common.v1.failure_pb2 import Failure
 
 DOMAIN = "soma"
 PREFIX = "ERROR_REASON_"
+MOST_SAID_BYTES, MOST_FACT_BYTES = 1024, 512
+"""Of a status on the wire: it travels in trailers, which clients and the edge take up to 8 KiB of, percent-encoded."""
 CATALOGUE = frozenset(name.removeprefix(PREFIX) for name in ErrorReason.keys())  # noqa: SIM118 - an enum wrapper, no dict
 
 
@@ -34,8 +36,9 @@ class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not a fault
 
     def status(self) -> status_pb2.Status:
         """The refusal as google.rpc.Status with ErrorInfo, and RetryInfo where a retry helps."""
-        status = status_pb2.Status(code=self.code, message=self.message)
-        info = error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=self.metadata)
+        status = status_pb2.Status(code=self.code, message=cut(self.message, MOST_SAID_BYTES))
+        facts = {name: cut(fact, MOST_FACT_BYTES) for name, fact in self.metadata.items()}
+        info = error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=facts)
         status.details.add().Pack(info)
         if self.retry_after_s is not None:
             delay = Duration()
@@ -92,10 +95,12 @@ class Precondition(Refusal):
 
 
 class Exhausted(Refusal):
-    """429: too much at once."""
+    """429: too much at once. Without a time to come back, the same will not succeed soon."""
 
     code = code_pb2.RESOURCE_EXHAUSTED
-    retryable = True
+
+    def failure(self) -> Failure:
+        return Failure(reason=self.reason, message=self.message, retryable=self.retry_after_s is not None)
 
 
 class Unavailable(Refusal):
@@ -130,6 +135,12 @@ def refusal_of(status: status_pb2.Status) -> Refusal:
     if kind is None or info.reason not in CATALOGUE:
         return Unavailable("ROOM_UNAVAILABLE", status.message or "A part of the mesh did not answer.", retry_after_s=1)
     return kind(info.reason, status.message, retry_after_s=retry_after_s, **dict(info.metadata))
+
+
+def cut(text: str, most_bytes: int) -> str:
+    """What repeats a client's words may be as long as those."""
+    raw = text.encode()
+    return text if len(raw) <= most_bytes else f"{raw[: most_bytes - 3].decode(errors='ignore')}…"
 
 
 KINDS: dict[int, type[Refusal]] = {

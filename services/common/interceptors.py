@@ -288,5 +288,5 @@ def bearer(header: str) -> str:
 async def abort(context: Context, refusal: Refusal) -> NoReturn:
     status = refusal.status()
     details = (("grpc-status-details-bin", status.SerializeToString()),)
-    await context.abort(STATUS[refusal.code], refusal.message, details)
+    await context.abort(STATUS[refusal.code], status.message, details)
     raise AssertionError("abort raises")

@@ -138,9 +138,14 @@ def sink_of(config: RoomConfig, room: str) -> Sink | None:
     return SpanFile(config.telemetry_dir / f"{room}.traces.jsonl") if config.telemetry_dir else None
 
 
+GRPC_WIRE, BAD_METADATA = "grpc._cython.cygrpc", "Invalid encoding on"
+"""grpcio logs metadata that is no UTF-8 as it came: a token with a stray byte in it would stand in the log."""
+
+
 def begin_logs(room: str) -> None:
     """structlog for ours, the standard library's warnings beside them, each line JSON with time, room and level."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format='{"level":"warning","event":%(message)r}')
+    logging.getLogger(GRPC_WIRE).addFilter(lambda record: not str(record.msg).startswith(BAD_METADATA))
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

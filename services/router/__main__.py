@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from services.common.background import alongside
+from services.common.background import alongside, lasting
 from services.common.cache import Cache, open_cache
 from services.common.config import RoomConfig
 from services.common.learning.prior import shipped
@@ -39,6 +39,7 @@ from services.router.policies.versions import Versions
 from services.router.prices import price_table
 from services.router.providers.deeds import Providers
 from services.router.providers.service import ProviderService
+from services.router.providers.view import Seen
 from services.router.replays import Replays
 from services.router.service import RouterService
 from services.router.shelf import Shelf
@@ -92,16 +93,16 @@ async def open_admission(
     books = Books(ground.db, ground.sight, lease_s=config.lease_s)
     policies = Policies(ground.db, cache, ground.sight, eyes.check)
     beside = {
-        "catalogue": shelf.watch(lambda: live.keep_only(shelf.catalog.offers)),
-        "leases": books.keep(),
-        "live figures": live.keep(ground.sight),
-        "keys in Vault": keys.keep(sources.references),
-        "news of policies": policies.listen(),
-        "policies": policies.look(),
+        "catalogue": lambda: shelf.watch(lambda: live.keep_only(shelf.catalog.offers)),
+        "leases": books.keep,
+        "live figures": lambda: live.keep(ground.sight),
+        "keys in Vault": lambda: keys.keep(sources.references),
+        "news of policies": policies.listen,
+        "policies": policies.look,
     }
     async with AsyncExitStack() as doors:
         for name, work in beside.items():
-            await doors.enter_async_context(alongside(work, name=name))
+            await doors.enter_async_context(alongside(lasting(work, name=name), name=name))
         yield Admission(shelf, live, policies, books, eyes, config.mode, random.SystemRandom().random)
 
 
@@ -119,7 +120,7 @@ def services_of(ground: Ground, router: Router, embedder: Embedder) -> list[Serv
     def offers() -> tuple[Offer, ...]:
         return admission.shelf.catalog.offers
 
-    versions = Versions(db, policies, offers)
+    versions, seen = Versions(db, policies, offers), Seen(live.figures, live.standing)
     front = Front(router.generate, Vectorizer(admission, embedder.session).embed, offers, policies.rules, db.clock)
     served = (
         (add_RouterServiceServicer_to_server, RouterService(router, Replays(db))),
@@ -127,8 +128,8 @@ def services_of(ground: Ground, router: Router, embedder: Embedder) -> list[Serv
         (add_FeedbackServiceServicer_to_server, FeedbackService(Feedbacks(db))),
         (add_BudgetServiceServicer_to_server, BudgetService(Budgets(db))),
         (add_PolicyServiceServicer_to_server, PolicyService(versions)),
-        (add_ProviderServiceServicer_to_server, ProviderService(Providers(db, versions, offers, live.figures))),
-        (add_KeyServiceServicer_to_server, KeyService(Keys(db))),
+        (add_ProviderServiceServicer_to_server, ProviderService(Providers(db, versions, offers, seen))),
+        (add_KeyServiceServicer_to_server, KeyService(Keys(db, offers))),
     )
     return [Served(f"soma.router.v1.{type(one).__name__}", add, one) for add, one in served]
 

@@ -160,9 +160,20 @@ class Admission:
             turn=asked.turn,
             scopes=admitted.scopes,
             most=most_of(question, admitted.offer),
-            context_hash=hashlib.sha256(admitted.decision.SerializeToString()).hexdigest(),
+            context_hash=context_hash(admitted.decision),
             catalogue=admitted.field.catalogue,
         )
+
+
+def context_hash(decision: Decision) -> str:
+    """SHA-256 over what was looked at, in hex: the question's features, the candidates with their figures, weights,
+    prices, policy and mode. Not its id, the draw, and what the draw made of it."""
+    d = decision
+    seen = Decision(
+        requested_tier=d.requested_tier, prices=d.prices, policy=d.policy, mode=d.mode, link=d.link, weights=d.weights,
+        features=d.features, candidates=sorted(d.candidates, key=lambda one: (one.provider, one.model)),
+    )  # fmt: skip
+    return hashlib.sha256(seen.SerializeToString(deterministic=True)).hexdigest()
 
 
 def chosen(field: Field, decision: Decision) -> Offer:

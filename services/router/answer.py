@@ -36,6 +36,11 @@ class Answer:
     def is_over(self) -> bool:
         return self.end is not None or self.failure is not None
 
+    @property
+    def comes_whole(self) -> bool:
+        """In one piece, at its end: nothing is to be learned of first texts."""
+        return self.request.whole and self.offer.provider.whole
+
     def prompt(self) -> Prompt:
         """What the chosen model is asked: the conversation cut to its window, the answer bounded."""
         wanted = self.request.max_tokens or self.offer.max_tokens
@@ -44,11 +49,11 @@ class Answer:
         whole = len(messages) == len(self.size.messages)
         self.sent_tokens = self.size.total if whole else size_of(messages).total + self.size.beside
         bound = max(1, min(wanted, self.offer.window - self.sent_tokens))
-        return Prompt(self.offer, messages, bound, self.request)
+        return Prompt(self.offer, messages, bound, self.request, self.comes_whole)
 
     def add(self, piece: Piece, now: float) -> GenerateEvent:
         """The event that tells of the piece."""
-        if not self.said:
+        if not self.said and not self.comes_whole:
             self.first_token_ms = max(1, round((now - self.began) * 1000))
         if isinstance(piece, str):
             self.said.append(piece)
@@ -89,7 +94,7 @@ class Answer:
         cached, written = usage.cached_input_tokens, usage.cache_write_tokens
         return price.cost_microusd(usage.input_tokens, usage.output_tokens, cached, written)
 
-    def settlement(self) -> Settlement:
-        outcome = self.outcome()
+    def settlement(self, outcome: Outcome) -> Settlement:
+        """Of an answer that ended so."""
         finish_reason = outcome.finish_reason if self.is_over else "cancelled"
         return Settlement(self.request.turn, self.decision, outcome, finish_reason)

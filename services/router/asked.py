@@ -6,11 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from services.common.caller import Caller
+from services.common.errors import Invalid
 from services.router.budgets.room import Scopes
 from services.router.decide import AUTO, DEFAULT_TIER, Shape
 from services.router.window import Size, size_of
 from soma.router.v1.router_service_pb2 import DecideRequest, GenerateRequest
 from soma.router.v1.routing_pb2 import Hints, Message
+
+MOST_NAMED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,9 @@ class Asked:
 
 
 def asked_of(caller: Caller, request: GenerateRequest) -> Asked:
+    """Raises Invalid REQUEST_INVALID."""
+    check_named("turn", request.turn)
+    check_named("task", request.task)
     return Asked(
         shape=shape_of(caller, request.tier, request.hints, frozenset(needs_of(request))),
         size=size_of(request.messages, request.tools, request.response_format),
@@ -49,6 +55,8 @@ def asked_of(caller: Caller, request: GenerateRequest) -> Asked:
 
 
 def asked_to_decide(caller: Caller, request: DecideRequest) -> Asked:
+    """Raises Invalid REQUEST_INVALID."""
+    check_named("task", request.task)
     return Asked(
         shape=shape_of(caller, request.tier, request.hints, frozenset(request.needs)),
         size=size_of([Message(role="user", text=request.text)]),
@@ -57,6 +65,12 @@ def asked_to_decide(caller: Caller, request: DecideRequest) -> Asked:
         task_class=request.task_class,
         task=request.task,
     )
+
+
+def check_named(field: str, name: str) -> None:
+    """What the ledger keeps, many calls of a tenant in one transaction, must not be what makes them all fail."""
+    if "\0" in name or len(name) > MOST_NAMED:
+        raise Invalid("REQUEST_INVALID", f"The field {field} is wrong: it is no name that can be kept.", field=field)
 
 
 def needs_of(request: GenerateRequest) -> Iterable[str]:

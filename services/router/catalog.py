@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from services.common.modes import Allowance
-from services.router.entries import ModelEntry, ProviderEntry, Unreadable, built_in, is_here, merge, parse
+from services.router.entries import (
+    WHOLE_KINDS,
+    ModelEntry,
+    ProviderEntry,
+    Unreadable,
+    built_in,
+    is_here,
+    merge,
+    parse,
+)
 from services.router.offers import QUALITY, Offer, Price, Provider
-from services.router.prices import Listed, PriceTable
-from soma.common.v1.model_pb2 import Decision
+from services.router.prices import Listed, PriceTable, billed
 
 __all__ = ["Catalog", "Sources", "Unreadable"]
 
@@ -28,10 +36,6 @@ class Catalog:
     offers: tuple[Offer, ...]
     prices: str
     """The price table's version."""
-
-    def chosen(self, decision: Decision) -> Offer:
-        """The offer that the decision is for."""
-        return next(offer for offer in self.offers if offer.key == (decision.provider, decision.model))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,7 @@ class Sources:
             key=self._key(entry) if entry.needs_key else "",
             limits=entry.limits,
             asks_usage=entry.asks_usage,
+            whole=entry.whole and entry.kind in WHOLE_KINDS,
             max_tokens_field=entry.max_tokens_field,
             jurisdictions=frozenset(entry.jurisdictions),
             litellm=entry.at_litellm if entry.kind == "litellm" else "",
@@ -128,7 +133,7 @@ def offer_of(
         provider=provider,
         model=model.name,
         tier=model.tier,
-        price=price_of(model, listed),
+        price=price_of(model, listed, is_ours=entry.is_self_hosted or provider.is_here),
         window=model.window or (listed.window if listed else 0) or UNKNOWN_WINDOW,
         max_tokens=model.max_tokens,
         latency_ms=model.latency_ms,
@@ -148,16 +153,17 @@ def listing(model: ModelEntry, entry: ProviderEntry, prices: PriceTable) -> List
     return prices.find(model.name, entry.at_litellm if entry.kind == "litellm" else entry.name)
 
 
-def price_of(model: ModelEntry, listed: Listed | None) -> Price | None:
-    """The entry's own prices, else the table's; those of the cache one by one."""
-    known = listed.price if listed else None
+def price_of(model: ModelEntry, listed: Listed | None, *, is_ours: bool) -> Price | None:
+    """The entry's own prices, else the table's; those of the cache one by one. `is_ours` says that the model runs on
+    machines of ours."""
+    known = billed(listed, is_ours=is_ours)
     if model.price_in is not None and model.price_out is not None:
         known = Price(model.price_in, model.price_out)
     if known is None:
         return None
     cached = known.price_cached if model.price_cached is None else model.price_cached
     written = known.price_cache_write if model.price_cache_write is None else model.price_cache_write
-    return Price(known.price_in, known.price_out, cached, written)
+    return replace(known, price_cached=cached, price_cache_write=written)
 
 
 def read_key(secrets_dir: Path | None, provider: str) -> str:

@@ -17,7 +17,8 @@ from typing import NamedTuple
 from services.common.errors import Exhausted, Invalid, NotFound, Refusal, Unavailable
 from services.common.learning.choose import Weights, pick, probabilities, score_of
 from services.router.budgets.room import Amount, Left, Room
-from services.router.offers import MILLION, TIERS, Figures, Offer
+from services.router.covers import EMBEDDINGS, covers, makes_vectors
+from services.router.offers import MILLION, TIERS, Figures, Offer, Price, away
 from services.router.policies.rules import Rules
 from services.router.window import Size, room_for_question
 from soma.common.v1.model_pb2 import Candidate, ChoiceWeights, Decision
@@ -27,9 +28,10 @@ DEFAULT_TIER = "standard"
 AUTO = "auto"
 EXPECTED_OUTPUT_TOKENS = 300
 MOST_REASONS = 3
-LINK = "CONNECTED"
-EMBEDDINGS = "embeddings"
-"""What a model does that makes vectors, and answers nothing: it is no candidate for an answer."""
+NEVER = 1 << 62
+"""More tokens than any question has."""
+TRIED = "tried"
+"""The filter of those that were asked, and failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,8 @@ class Plan(NamedTuple):
     price_in: int
     price_out: int
     dearest_in: int
+    rises_above: int
+    """Tokens of a question; a longer one has another price."""
     seen: Candidate
     """What a decision says of it whatever is asked."""
 
@@ -163,7 +167,6 @@ def decide(question: Question, field: Field, moment: Moment, id: uuid.UUID) -> D
         prices=moment.prices,
         policy=field.rules.name,
         mode=moment.mode,
-        link=LINK,
         weights=field.weights,
         draw=moment.draw,
         features=question.features,
@@ -179,6 +182,7 @@ def replay(recorded: Decision) -> Decision:
     again, weights = copied(recorded), weights_in(recorded)
     del again.candidates[:]
     choose(again, rated(recorded.candidates, weights), [c for c in recorded.candidates if c.filter], weights)
+    again.why = why_moved(again) or again.why
     return again
 
 
@@ -187,13 +191,13 @@ def next_after(decision: Decision, failed: str) -> Decision | None:
     again, weights = copied(decision), weights_in(decision)
     closed = Candidate()
     closed.CopyFrom(decision.candidates[0])
-    closed.filter, closed.closed, closed.score, closed.probability = "tried", failed, 0.0, 0.0
+    closed.filter, closed.closed, closed.score, closed.probability = TRIED, failed, 0.0, 0.0
     shut = in_order([closed, *(c for c in decision.candidates if c.filter)])
     left = rated(decision.candidates[1:], weights)
     del again.candidates[:]
     if not choose(again, left, shut, weights):
         return None
-    again.why = f"{again.model} answers because {closed.model} did not: {failed}"
+    again.why = why_moved(again)
     return again
 
 
@@ -246,13 +250,13 @@ def in_order(closed: Iterable[Candidate]) -> list[Candidate]:
 
 def is_of_kind(offer: Offer, shape: Shape) -> bool:
     """It answers, or it makes vectors, as is asked for."""
-    return (EMBEDDINGS in offer.capabilities) == (EMBEDDINGS in shape.needs)
+    return makes_vectors(offer) == (EMBEDDINGS in shape.needs)
 
 
 def is_asked(offer: Offer, hinted: Sequence[str], of_key: frozenset[str]) -> bool:
     if hinted and offer.model not in hinted and offer.name not in hinted:
         return False
-    return not of_key or bool(of_key & {offer.model, offer.name, f"soma/{offer.tier}"})
+    return covers(of_key, offer)
 
 
 def unfit(offer: Offer, shape: Shape, hints: Hints, rules: Rules) -> tuple[str, str] | None:
@@ -267,8 +271,8 @@ def unfit(offer: Offer, shape: Shape, hints: Hints, rules: Rules) -> tuple[str, 
         return "tier", f"It is of the {offer.tier} tier, above the one that was asked for."
     if lacking := shape.needs - offer.capabilities:
         return "capability", f"It cannot do this: {', '.join(sorted(lacking))}."
-    if away := not_where(offer, hints):
-        return "jurisdiction", away
+    if where := not_where(offer, hints):
+        return "jurisdiction", where
     if offer.price is None:
         give = f"soma provider add {offer.provider.name} … --price-in … --price-out …"
         return "price", f"Its price is unknown. Give it: {give}, or a ceiling in the policy."
@@ -277,15 +281,9 @@ def unfit(offer: Offer, shape: Shape, hints: Hints, rules: Rules) -> tuple[str, 
 
 def not_where(offer: Offer, hints: Hints) -> str:
     """Why the text may not be read there; empty when it may."""
-    provider = offer.provider
-    if provider.is_here:
-        return ""
-    if hints.sensitivity == "secret":
+    if hints.sensitivity == "secret" and not offer.provider.is_here:
         return "The text is secret, and stays on this machine."
-    if not hints.jurisdictions or (provider.jurisdictions and provider.jurisdictions <= set(hints.jurisdictions)):
-        return ""
-    where = ", ".join(sorted(provider.jurisdictions)) or "an unknown place"
-    return f"It reads texts in {where}; allowed is {', '.join(hints.jurisdictions)}."
+    return away(offer.provider, hints.jurisdictions)
 
 
 def examine(question: Question, field: Field, moment: Moment) -> tuple[list[Rated], list[Candidate]]:
@@ -298,12 +296,15 @@ def examine(question: Question, field: Field, moment: Moment) -> tuple[list[Rate
     per_usd, per_s = weights.per_usd, weights.per_s
     for plan in field.plans:
         (
-            offer, name, provider, model, tier, window, answer, latency_ms, quality, price_in, price_out, dearest, seen,
+            offer, name, provider, model, tier, window, answer, latency_ms, quality, price_in, price_out, dearest,
+            rises_above, seen,
         ) = plan  # fmt: skip
         figures = figures_of(offer)
         answer = max_tokens or answer
         fits = window - min(answer, window // 4)  # window.room_for_question, without a call
         total = asked if asked < fits else fits
+        if total > rises_above and (long := price_at(offer, total)):
+            price_in, price_out, dearest = long.price_in, long.price_out, long.dearest_in
         output = answer if answer < EXPECTED_OUTPUT_TOKENS else EXPECTED_OUTPUT_TOKENS
         cost = -(-(total * price_in + output * price_out) // MILLION)
         answer = answer if answer < window else window
@@ -327,6 +328,10 @@ def examine(question: Question, field: Field, moment: Moment) -> tuple[list[Rate
             minus_score = -(quality - per_usd * cost / 1e6 - per_s * latency_ms / 1e3)
             open_.append(Rated(minus_score, cost, latency_ms, provider, model, tier, quality, held, seen))
     return open_, shut
+
+
+def price_at(offer: Offer, input_tokens: int) -> Price | None:
+    return offer.price.at(input_tokens) if offer.price else None
 
 
 def most_of(question: Question, offer: Offer) -> Amount:
@@ -404,6 +409,15 @@ def why(decision: Decision, chosen: Rated, best: Rated, rivals: int) -> str:
     return f"{chosen.model} has the best balance of quality, cost and wait among {rivals} open models {tier}."
 
 
+def why_moved(decision: Decision) -> str:
+    """Who was tried before the one that answers, and what became of it; empty when nobody was."""
+    tried = " Nor did ".join(
+        f"{c.model}{'' if n else ' did not'}: {c.closed}"
+        for n, c in enumerate(c for c in decision.candidates if c.filter == TRIED)
+    )
+    return tried and f"{decision.model} answers because {tried}"
+
+
 def refusal(question: Question, field: Field, moment: Moment, seen: Sequence[Candidate]) -> Refusal:
     """Why nothing is open, from the offers that came closest."""
     if any(c.filter == "busy" for c in seen):
@@ -425,7 +439,7 @@ def spent(question: Question, field: Field, moment: Moment, closed: Collection[t
     left = next((one for one in moment.room if one.tier in ("", offer.tier) and one.is_short_of(most)), None)
     if left is None:
         return Exhausted("BUDGET_SPENT", "The budget has no room for this call just now. Try again.", retry_after_s=1)
-    cheaper = cheaper_tier(question, field, moment)
+    cheaper = cheaper_tier(question, field, moment, offer.tier)
     hint = f' The tier "{cheaper}" is open: ask for that.' if cheaper else " Ask an admin of your tenant for more."
     facts = {"budget": left.budget, "cheaper_tier": cheaper}
     for name, value in (("microusd", left.microusd), ("tokens", left.tokens), ("requests", left.requests)):
@@ -437,8 +451,8 @@ def spent(question: Question, field: Field, moment: Moment, closed: Collection[t
     return Exhausted("BUDGET_SPENT", message, retry_after_s=None, **facts)
 
 
-def cheaper_tier(question: Question, field: Field, moment: Moment) -> str:
-    """The best tier in which a model would be open but for the hints that name others; empty when there is none."""
+def cheaper_tier(question: Question, field: Field, moment: Moment, than: str) -> str:
+    """The best tier below one in which a model would be open but for the hints that name others; empty for none."""
     hints = Hints()
     hints.CopyFrom(field.hints)
     del hints.models[:]
@@ -447,7 +461,7 @@ def cheaper_tier(question: Question, field: Field, moment: Moment) -> str:
     fitting = tuple(plan_of(offer) for offer in alike if not unfit(offer, shape, hints, field.rules))
     open_, _ = examine(question, Field(shape, field.rules, hints, fitting, (), ()), moment)
     tiers = {rated.tier for rated in open_}
-    return next((tier for tier in TIERS if tier in tiers), "")
+    return next((tier for tier in TIERS[TIERS.index(than) + 1 :] if tier in tiers), "")
 
 
 def too_long(question: Question, field: Field) -> Invalid:
@@ -490,6 +504,7 @@ def plan_of(offer: Offer) -> Plan:
     return Plan(
         offer, offer.name, offer.provider.name, offer.model, offer.tier, offer.window, offer.max_tokens,
         offer.latency_ms, offer.quality, price.price_in, price.price_out, price.dearest_in,
+        price.above.tokens if price.above else NEVER,
         Candidate(provider=offer.provider.name, model=offer.model, tier=offer.tier, window_tokens=offer.window),
     )  # fmt: skip
 

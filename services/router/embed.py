@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from services.common.call import Call
+from services.common.errors import Unavailable
 from services.router.admit import Admission, Admitted
 from services.router.asked import Asked
 from services.router.decide import AUTO, Shape
@@ -19,6 +20,8 @@ from soma.common.v1.model_pb2 import Usage
 from soma.router.v1.routing_pb2 import Hints, Outcome
 
 NEEDS = frozenset({"embeddings"})
+MOST_TIMES = 4
+"""A count of tokens of more times ours is none: ours is on the safe side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +48,14 @@ class Vectorizer:
     async def _ask(self, admitted: Admitted, texts: Sequence[str]) -> Vectors:
         offer = admitted.offer
         endpoint = Endpoint(offer.provider.name, offer.provider.base_url, offer.model, offer.provider.key)
-        async with admitted.place.turn():
-            return await vectors_from(self.session, endpoint, texts, offer.provider.limits.total_s)
+        async with admitted.place.turn() as lane:
+            try:
+                vectors = await vectors_from(self.session, endpoint, texts, offer.provider.limits.total_s)
+            except Unavailable:
+                lane.circuit.failed(self.admission.live.monotonic())
+                raise
+            lane.circuit.worked()
+            return vectors
 
 
 def asked_of(call: Call, model: str, texts: Sequence[str]) -> Asked:
@@ -56,12 +65,12 @@ def asked_of(call: Call, model: str, texts: Sequence[str]) -> Asked:
 
 
 def outcome_of(admitted: Admitted, vectors: Vectors) -> Outcome:
-    """The provider's count of tokens, else ours."""
-    counted = vectors.tokens is not None
-    tokens = vectors.tokens if vectors.tokens is not None else admitted.asked.size.total
+    """The provider's count of tokens; ours where it gives none that can be."""
+    ours, told = admitted.asked.size.total, vectors.tokens
+    tokens = told if told is not None and 0 < told <= MOST_TIMES * ours else ours
     price = admitted.offer.price
     return Outcome(
-        usage=Usage(input_tokens=tokens, estimated=not counted),
+        usage=Usage(input_tokens=tokens, estimated=tokens != told),
         cost_microusd=price.cost_microusd(tokens, 0) if price else 0,
         finish_reason="stop",
     )

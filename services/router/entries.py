@@ -20,11 +20,15 @@ MOST_PROVIDERS = 256
 OURS = frozenset({"local", "minilm", "scripted"})
 CHECKED_KINDS = ("openai", "anthropic")
 """They are nowhere without a URL; litellm knows where its providers are."""
+WHOLE_KINDS = ("openai", "anthropic")
+"""Their wires know answers in one piece."""
 HEADER = re.compile(r"\s*\[\[?\s*([a-z_.\s]+?)\s*\]\]?\s*(?:#.*)?$")
 STEP = re.compile(r"([a-z_]+)(?:\[(\d+)\])?")
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+ModelName = Annotated[str, msgspec.Meta(pattern=r"^[^\s\x00-\x1f\x7f]{1,256}\Z")]
+"""Events list models with spaces between them."""
 Money = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=10**8)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
@@ -39,7 +43,7 @@ Trait = Literal["thinks", "adaptive", "xhigh", "native_json", "no_forced_tools",
 class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[[provider.model]] of a catalogue file."""
 
-    name: Text
+    name: ModelName
     tier: Literal["premium", "standard", "slm"]
     price_in: Money | None = None
     price_out: Money | None = None
@@ -68,6 +72,7 @@ class ProviderEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     jurisdictions: tuple[Place, ...] = ()
     self_hosted: bool | None = None
     asks_usage: bool = True
+    whole: bool = True
     max_tokens_field: Text = "max_tokens"
     running: Count = USUAL.running
     running_total: Count | None = None
@@ -144,6 +149,8 @@ def check(entries: Sequence[ProviderEntry], file: Path, text: str) -> None:
             raise wrong(file, text, f"{at}.name", "It is taken by SomaAgent itself. Choose another.")
         if (entry.base_url or entry.kind in CHECKED_KINDS) and not is_url(entry.base_url):
             raise wrong(file, text, f"{at}.base_url", "It must begin with http:// or https:// and name a host.")
+        if entry.key_vault and not is_url(entry.key_vault.removeprefix("vault+").partition("#")[0]):
+            raise wrong(file, text, f"{at}.key_vault", "It must be vault+https://host:port/MOUNT/PATH#FIELD.")
         if "here" in entry.jurisdictions and not is_here(entry.base_url):
             raise wrong(file, text, f"{at}.jurisdictions", "Only a base_url of this machine can be here.")
 
@@ -208,7 +215,7 @@ def merge(ours: Sequence[ProviderEntry], users: Sequence[ProviderEntry]) -> Sequ
 def is_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
 

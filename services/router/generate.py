@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from services.common.call import Call, current
-from services.common.errors import Exhausted, Unavailable
+from services.common.errors import Exhausted, Refusal, Unavailable
 from services.common.telemetry import Sight, log
 from services.router.admit import Admission, Admitted
 from services.router.answer import Answer
@@ -18,7 +18,7 @@ from services.router.models import Adapter, Broken, End
 from soma.common.v1.failure_pb2 import Failure
 from soma.common.v1.model_pb2 import Decision
 from soma.router.v1.router_service_pb2 import DecideRequest, GenerateRequest
-from soma.router.v1.routing_pb2 import GenerateEvent
+from soma.router.v1.routing_pb2 import GenerateEvent, Outcome
 
 END_S = 1.0
 NOBODYS_BUT_THE_CALLERS = frozenset({"CONTEXT_TOO_LONG", "REQUEST_INVALID"})
@@ -61,10 +61,11 @@ class Router:
                         yield event
         finally:
             self._leave(run)
-            settling = books.settle(call, answer.settlement())
-            self._count(answer)
+            outcome = answer.outcome()
+            settling = books.settle(call, answer.settlement(outcome))
+            self._count(answer, outcome)
         await books.wait(settling)
-        yield GenerateEvent(outcome=answer.outcome())
+        yield GenerateEvent(outcome=outcome)
 
     def is_able(self) -> bool:
         """Whether any model is open."""
@@ -127,13 +128,14 @@ class Router:
         adapter, began = self.adapters[offer.provider.kind], now()
         span = self.sight.span(f"{offer.provider.name}/{offer.model}", current.get().traceparent, outgoing=True)
         with span:
-            async with aclosing(adapter.stream(answer.prompt())) as stream:
+            prompt = answer.prompt()
+            async with aclosing(adapter.stream(prompt)) as stream:
                 async for piece in stream:
                     if isinstance(piece, End):
                         answer.end = piece
                         lane.circuit.worked()
                         return
-                    if not answer.said:
+                    if not answer.said and not prompt.whole:
                         lane.first_text_after(max(1, round((now() - began) * 1000)))
                     yield answer.add(piece, now())
 
@@ -156,19 +158,25 @@ class Router:
 
     async def _fall_back(self, run: Running, broken: Broken) -> None:
         """Let the next open candidate that has room take over; without one the answer has failed."""
-        answer, admitted = run.answer, run.admitted
+        answer, admitted, run.waiting = (
+            run.answer,
+            run.admitted,
+            None,
+        )  # who stops the room lets the books come to an end
         if broken.reason == "REQUEST_INVALID":
             answer.sent_tokens, answer.failure = 0, failed(broken)
             return
         self.sight.fallbacks.labels(answer.offer.provider.name).inc()
         try:
             moved = await self.admission.move(admitted, broken.sentence)
-        except Unavailable as away:
+        except Refusal as away:  # the books cannot be asked, or by too many
             answer.sent_tokens, answer.failure = 0, away.failure()
             return
         if moved:
             answer.move(admitted.decision, admitted.offer)
-        else:
+        if run.is_interrupted:
+            answer.sent_tokens, answer.failure = 0, interrupted()
+        elif not moved:
             answer.sent_tokens, answer.failure = 0, failed(broken)
 
     def _leave(self, run: Running) -> None:
@@ -181,8 +189,8 @@ class Router:
         while self.running and now() < over:
             await asyncio.sleep(0.02)
 
-    def _count(self, answer: Answer) -> None:
-        provider, model, outcome = answer.offer.provider.name, answer.offer.model, answer.outcome()
+    def _count(self, answer: Answer, outcome: Outcome) -> None:
+        provider, model = answer.offer.provider.name, answer.offer.model
         live, tokens = self.admission.live, outcome.usage.output_tokens
         total_ms = round((live.monotonic() - answer.began) * 1000)
         ok = answer.end is not None and answer.failure is None

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 TIERS = ("premium", "standard", "slm")
 """From the best to the smallest. A request begins at its own tier and may only go down."""
 
 MILLION = 1_000_000
 
-
-CAPABILITIES = frozenset({"tools", "json", "vision"})
 TRAITS = frozenset({"thinks", "adaptive", "xhigh", "native_json", "no_forced_tools", "no_sampling"})
 """What an adapter must know of a model to word a request: it can think at length; it chooses itself how long, up to the
 effort "xhigh"; it keeps to a schema by itself; it cannot be made to call a tool; it takes no temperature."""
@@ -29,10 +28,18 @@ class Price:
     """Of input that the provider read from its cache; None: as all input."""
     price_cache_write: int | None = None
     """Of input that the provider wrote into its cache; None: as all input."""
+    above: Above | None = None
+    """What long prompts cost instead, where that is another price."""
+
+    def at(self, input_tokens: int) -> Price:
+        """What holds for a prompt of that length, all of it and its answer."""
+        return self.above.price if self.above and input_tokens > self.above.tokens else self
 
     def cost_microusd(self, input_tokens: int, output_tokens: int, cached: int = 0, cache_write: int = 0) -> int:
         """What these tokens cost, rounded up: money is never lost to rounding. `cached` and `cache_write` are parts of
         `input_tokens`."""
+        if (long := self.at(input_tokens)) is not self:
+            return long.cost_microusd(input_tokens, output_tokens, cached, cache_write)
         cached = min(cached, input_tokens)
         cache_write = min(cache_write, input_tokens - cached)
         plain = input_tokens - cached - cache_write
@@ -43,11 +50,23 @@ class Price:
 
     def most_microusd(self, input_tokens: int, output_tokens: int) -> int:
         """The most that as many tokens can cost, whatever the cache does."""
-        return -(-(input_tokens * self.dearest_in + output_tokens * self.price_out) // MILLION)
+        price = self.at(input_tokens)
+        return -(-(input_tokens * price.dearest_in + output_tokens * price.price_out) // MILLION)
 
     @property
     def dearest_in(self) -> int:
         return max(self.price_in, self.price_cached or 0, self.price_cache_write or 0)
+
+    @property
+    def is_free(self) -> bool:
+        return not (self.price_in or self.price_out)
+
+
+class Above(NamedTuple):
+    """The price of prompts that are longer."""
+
+    tokens: int
+    price: Price
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +107,8 @@ class Provider:
     limits: Limits = USUAL
     asks_usage: bool = True
     """It knows `stream_options.include_usage`."""
+    whole: bool = False
+    """It is asked for an answer in one piece by who does not wait for its beginning."""
     max_tokens_field: str = "max_tokens"
     """How it calls the bound of an answer."""
     jurisdictions: frozenset[str] = frozenset()
@@ -99,6 +120,15 @@ class Provider:
     def is_here(self) -> bool:
         """What it is sent stays on this machine."""
         return "here" in self.jurisdictions
+
+
+def away(provider: Provider, allowed: Collection[str]) -> str:
+    """Why a text may not be read there when it may be read in these places alone; empty when it may. Nothing that is
+    named allows everywhere; this machine is always allowed; of a provider's places all must be."""
+    places = provider.jurisdictions
+    if not allowed or provider.is_here or (places and places & set(allowed)):
+        return ""
+    return f"It reads texts in {', '.join(sorted(places)) or 'an unknown place'}; allowed is {', '.join(allowed)}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +152,7 @@ class Offer:
     closed_by: str = ""
     """The filter that closed it: "mode", "health" or "policy"."""
     capabilities: frozenset[str] = frozenset()
-    """Of "tools", "json" and "vision"."""
+    """Of "tools", "json" and "vision"; "embeddings" of one that makes vectors, and answers nothing."""
     quality: float = 0.5
     """What is expected of its answers before anything was learned: 0 to 1."""
     traits: frozenset[str] = frozenset()

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
-from services.router.offers import MILLION, Price
+from services.router.offers import MILLION, Above, Price
 
 PACKAGE = "litellm"
 FILE = "model_prices_and_context_window_backup.json"
 MODES = frozenset({"chat", "completion", "responses"})
+IN, OUT = "input_cost_per_token", "output_cost_per_token"
+READ, WRITTEN = "cache_read_input_token_cost", "cache_creation_input_token_cost"
+LONG = re.compile(rf"({IN}|{OUT}|{READ}|{WRITTEN})_above_(\d+)k_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,24 +83,28 @@ def price_table() -> PriceTable:
     return read_table(Path(spec.submodule_search_locations[0]) / FILE, f"{PACKAGE} {installed_version()}")
 
 
-def known_price(model: str, provider: str) -> Price | None:
+def known_price(model: str, provider: str, *, is_ours: bool = False) -> Price | None:
     """The price of a model in micro-USD per million tokens; None when it has to be given."""
-    listed = price_table().find(model, provider)
-    return listed.price if listed else None
+    return billed(price_table().find(model, provider), is_ours=is_ours)
+
+
+def billed(listed: Listed | None, *, is_ours: bool) -> Price | None:
+    """The table's price. What it says to cost nothing is free on our own machines alone: elsewhere nobody knows."""
+    return None if listed is None or (listed.price.is_free and not is_ours) else listed.price
 
 
 def read_table(path: Path, name: str) -> PriceTable:
     """Read the models that answer in text and have both prices. ValueError or OSError when there is no such table."""
     try:
-        rows = msgspec.json.decode(path.read_bytes(), type=dict[str, Row])
+        rows = msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, Any]])
+        found = {model: listed for model, row in rows.items() if (listed := listed_of(msgspec.convert(row, Row), row))}
     except msgspec.MsgspecError as fault:
         raise ValueError(f"{path} is no price table: {fault}") from fault
-    return PriceTable(
-        name, MappingProxyType({model: listed for model, row in rows.items() if (listed := listed_of(row))})
-    )
+    return PriceTable(name, MappingProxyType(found))
 
 
-def listed_of(row: Row) -> Listed | None:
+def listed_of(row: Row, says: Mapping[str, Any]) -> Listed | None:
+    """`says` is all of the row."""
     cost_in, cost_out = row.input_cost_per_token, row.output_cost_per_token
     if row.mode not in MODES or not isinstance(cost_in, float) or not isinstance(cost_out, float):
         return None
@@ -103,8 +112,28 @@ def listed_of(row: Row) -> Listed | None:
         return None
     cached, written = cache_price(row.cache_read_input_token_cost), cache_price(row.cache_creation_input_token_cost)
     price = Price(per_million(cost_in), per_million(cost_out), cached, written)
+    price = replace(price, above=above_of(price, says))
     window = next((n for n in (row.max_input_tokens, row.max_tokens) if isinstance(n, int) and n > 0), 0)
     return Listed(price, window, flagged(row, CAPABLE, True), flagged(row, ABLE, True) | flagged(row, UNABLE, False))
+
+
+def above_of(price: Price, says: Mapping[str, Any]) -> Above | None:
+    """The price of long prompts; None where it is the same. Of several lengths the least, with the highest prices: too
+    much is held rather than too little."""
+    steps = [(key[1], int(key[2]) * 1000, cost_usd) for key, cost_usd in keyed(says)]
+    if not steps:
+        return None
+    most: dict[str, int] = {}
+    for kind, _, cost_usd in steps:
+        most[kind] = max(most.get(kind, 0), per_million(cost_usd))
+    long = Price(most.get(IN, price.price_in), most.get(OUT, price.price_out), most.get(READ), most.get(WRITTEN))
+    return Above(min(tokens for _, tokens, _ in steps), long)
+
+
+def keyed(says: Mapping[str, Any]) -> Iterator[tuple[re.Match[str], float]]:
+    for name, value in says.items():
+        if isinstance(value, float | int) and value >= 0 and (key := LONG.fullmatch(name)):
+            yield key, value
 
 
 def flagged(row: Row, names: Mapping[str, str], value: bool) -> frozenset[str]:

@@ -28,7 +28,7 @@ class VaultKeys:
         for reference in references:
             try:
                 self.secrets[reference] = await fetched(reference)
-            except KeyAway as away:
+            except (KeyAway, ValueError) as away:  # ValueError: what is no URL
                 log().warning("a provider's key cannot be fetched", reference=reference, problem=str(away))
 
     async def keep(self, references: Callable[[], Iterable[str]], every_s: float = LOOK_EVERY_S) -> None:

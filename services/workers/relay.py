@@ -7,6 +7,7 @@ nothing is half done.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from services.workers.bench import Bench
 MOST = 2000
 LOOK_S = 1.0
 """How long nobody needs to ring."""
+PACE_S = 0.02
+"""From the beginning of one batch to that of the next without a backlog: what comes meanwhile goes together."""
 TOPICS_S = 3600.0
 
 LAG = "SELECT extract(epoch FROM clock_timestamp() - create_time) AS lag FROM soma.outbox ORDER BY seq LIMIT 1"
@@ -76,6 +79,7 @@ class Relay:
         """One batch, and a pause unless there is more. How many to try next: a row that cannot be published is looked
         for by halves."""
         bell.forget()
+        again = time.monotonic() + PACE_S
         try:
             gone = await self.step(shard, most)
         except Unpublishable as fault:
@@ -90,6 +94,7 @@ class Relay:
             return most
         if gone < most:
             await bell.wait(LOOK_S)
+            await asyncio.sleep(again - time.monotonic())
         return most if gone == most else self.most
 
     async def _set_first_aside(self, shard: Shard, reason: str) -> None:

@@ -97,6 +97,8 @@ class Told:
             return [failed("PROVIDER_FAILED", "acme is ill.")]
         if deed == "long":
             return [text("x" * 1_500_000), ended()]
+        if deed == "think":
+            return [None, text("one"), text(" two"), ended()]
         if deed == "wait":
             return [text("one"), None, text(" two"), ended()]
         return [text("Hello"), text(' wörld "quoted"\n'), ended()]

@@ -118,12 +118,12 @@ async def ends(engine: Engine, topic: str = TOPIC) -> dict[Place, int]:
 
 
 @asynccontextmanager
-async def reading(engine: Engine, group: str = "") -> AsyncIterator[Reader]:
+async def reading(engine: Engine, group: str = "", gather_s: float = 0.0) -> AsyncIterator[Reader]:
     """A reader of a group that stands at the end, unless it is known already."""
     if not group:
         group = a_group()
         await engine.log.stand(group, await ends(engine))
-    async with engine.log.reader(group, [TOPIC]) as reader:
+    async with engine.log.reader(group, [TOPIC], gather_s=gather_s) as reader:
         yield reader
 
 
@@ -293,6 +293,18 @@ async def test_what_was_not_committed_is_given_out_again_to_the_next(engine: Eng
         await handle(engine, reader, run[:2])
     async with engine.log.reader(group, [TOPIC]) as reader:
         assert [entry.id for entry in await first_run(reader)] == ids[2:]
+
+
+async def test_who_has_read_all_lets_what_comes_next_gather_and_who_is_behind_waits_for_nothing(engine: Engine) -> None:
+    group, key = a_group(), a_key()
+    await engine.log.stand(group, await ends(engine))
+    ids = await tell(engine, *(a_row(key) for _ in range(9)))
+    await engine.publish()
+    async with engine.log.reader(group, [TOPIC], gather_s=2 * DEADLINE_S) as reader:
+        await read(engine, reader, has(ids), most=3)
+        await tell(engine, a_row(key))
+        await engine.publish()
+        assert not await reader.fetch(10, 0.5)
 
 
 async def test_a_run_may_be_done_piece_by_piece_before_it_is_committed(engine: Engine) -> None:

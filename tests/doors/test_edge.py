@@ -15,6 +15,7 @@ import pytest_asyncio
 from aiohttp import ClientResponse, ClientSession, UnixConnector
 from google.rpc import code_pb2
 
+from services.common.api_keys import new_secret
 from services.common.clock import SystemClock
 from services.local.issuer.key import mint, open_key
 from services.local.workload.sds import put_sds
@@ -174,6 +175,12 @@ async def test_no_token_or_a_wrong_one_is_refused_before_the_room(house: House, 
     in_query = await house.call("GET", f"/v1/conversations?access_token={house.token()}", token=None)
     await refused(in_query, 401, "TOKEN_REFUSED", code_pb2.UNAUTHENTICATED)
     assert house.agent.heard == {}
+
+
+async def test_an_api_key_where_none_is_taken_is_told_what_it_opens(house: House) -> None:
+    answer = await house.call("POST", "/v1/chat:stream", token=new_secret(), json={"text": "hello"})
+    said = await refused(answer, 401, "TOKEN_REFUSED", code_pb2.UNAUTHENTICATED)
+    assert said["message"] == "An API key opens the OpenAI paths alone. Sign in, and send your token here."
 
 
 async def test_two_mebibytes_are_too_large(house: House) -> None:

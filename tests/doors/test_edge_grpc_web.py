@@ -6,6 +6,7 @@ import base64
 import struct
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 import pytest
 import pytest_asyncio
@@ -13,6 +14,7 @@ from aiohttp import ClientResponse
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from services.common.api_keys import new_secret
 from soma.agent.v1.chat_event_pb2 import ChatEvent
 from soma.agent.v1.chat_service_pb2 import ChatRequest
 from soma.agent.v1.conversation_pb2 import Conversation
@@ -101,6 +103,10 @@ async def test_no_token_or_a_wrong_one_is_refused_before_the_room(house: House) 
         told = await ask(house, CHAT, ChatRequest(text="hi"), token)
         assert (told.status["grpc-status"], told.reason) == ("16", "TOKEN_REFUSED")
         assert "{" not in told.status["grpc-message"]
+    told = await ask(house, CHAT, ChatRequest(text="hi"), new_secret())
+    assert (told.reason, "An API key opens the OpenAI paths alone" in unquote(told.status["grpc-message"])) == (
+        "TOKEN_REFUSED", True,
+    )  # fmt: skip
     assert house.agent.heard == {}
     assert (await ask(house, HEALTH, CheckHealthRequest(), None)).status["grpc-status"] == "0"
 

@@ -13,6 +13,7 @@ import pytest_asyncio
 from openai import AsyncOpenAI
 from pydantic import BaseModel
 
+from services.router.front.answers import HEARTBEAT
 from services.router.front.service import SILENCE_S
 from tests.doors.edge import House, open_house
 from tests.doors.front import BOUND_KEY, GOOD_KEY, Told
@@ -79,12 +80,12 @@ async def test_a_stream_has_the_role_first_the_text_then_the_end_and_usage_if_wa
 
 async def test_the_bytes_of_a_stream_begin_before_the_answer_and_end_with_done(house: House, told: Told) -> None:
     told.go_on.clear()
-    body = {"model": "soma/auto", "messages": ask("wait"), "stream": True}
+    body = {"model": "soma/auto", "messages": ask("think"), "stream": True}
     answer = await house.call("POST", "/v1/chat/completions", token=GOOD_KEY, json=body)
     assert (answer.status, answer.headers["content-type"]) == (200, "text/event-stream")
-    assert await answer.content.readuntil(b"\n\n") == b": open\n\n"
-    await answer.content.readuntil(b"one")
+    assert await answer.content.readuntil(b"\n\n") == HEARTBEAT
     told.go_on.set()
+    await answer.content.readuntil(b"one")
     assert (await answer.read()).endswith(b"\n\ndata: [DONE]\n\n")
 
 

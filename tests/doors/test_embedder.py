@@ -19,7 +19,15 @@ from aiohttp import web
 
 from services.common.errors import Exhausted, Invalid, Unavailable
 from services.local.ports import free_port
-from services.router.models.embeddings import MOST_FLIGHTS, MOST_READ, PATIENCE_S, Cache, cost, open_embedder
+from services.router.models.embeddings import (
+    MOST_FLIGHTS,
+    MOST_READ,
+    PATIENCE_S,
+    Cache,
+    cost,
+    open_embedder,
+    vectors_from,
+)
 from tests.doors.model import running_model
 
 SLACK_S = 0.5
@@ -154,7 +162,7 @@ async def test_nobody_waits_for_a_server_that_is_away_or_was_never_named() -> No
             assert [await embedder.vector(f"prompt {n}") for n in range(50)] == [None] * 50
             assert time.monotonic() - began < PATIENCE_S + SLACK_S
             with pytest.raises(Unavailable) as refused:
-                await embedder.embed(["text"])
+                await vectors_from(embedder.session, embedder.endpoint, ["text"])
             assert refused.value.reason == "MODEL_UNAVAILABLE"
 
 
@@ -172,7 +180,7 @@ async def test_an_answer_that_is_no_vector_is_a_fault_of_the_server(server: Serv
     async with open_embedder(server.url) as embedder:
         assert await embedder.vector("a") is None
         with pytest.raises(Unavailable) as refused:
-            await embedder.embed(["a"])
+            await vectors_from(embedder.session, embedder.endpoint, ["a"])
     assert refused.value.reason == "MODEL_UNAVAILABLE"
 
 
@@ -180,7 +188,7 @@ async def test_vectors_of_two_lengths_are_a_fault_of_the_server(server: Server) 
     server.says = answer([1.0], [1.0, 2.0])
     async with open_embedder(server.url) as embedder:
         with pytest.raises(Unavailable):
-            await embedder.embed(["a", "b"])
+            await vectors_from(embedder.session, embedder.endpoint, ["a", "b"])
 
 
 @pytest.mark.parametrize(
@@ -197,7 +205,7 @@ async def test_a_refusal_is_told_with_a_reason_of_ours(
     server.status = status
     async with open_embedder(server.url) as embedder:
         with pytest.raises(kind) as refused:
-            await embedder.embed(["a"])
+            await vectors_from(embedder.session, embedder.endpoint, ["a"])
         assert isinstance(refused.value, Exhausted | Invalid | Unavailable)
         assert (refused.value.reason, refused.value.retry_after_s) == (reason, after_s)
         assert await embedder.vector("a") is None
@@ -205,10 +213,10 @@ async def test_a_refusal_is_told_with_a_reason_of_ours(
 
 async def test_tokens_that_are_not_counted_are_none(server: Server) -> None:
     async with open_embedder(server.url) as embedder:
-        assert (await embedder.embed(["a"])).tokens == 3
+        assert (await vectors_from(embedder.session, embedder.endpoint, ["a"])).tokens == 3
         for usage in (None, {}, {"prompt_tokens": -5}):
             server.says = {**answer([1.0]), "usage": usage}
-            assert (await embedder.embed(["a"])).tokens is None
+            assert (await vectors_from(embedder.session, embedder.endpoint, ["a"])).tokens is None
 
 
 async def test_the_cache_forgets_what_was_asked_for_longest_ago_by_count_and_by_bytes() -> None:
@@ -231,7 +239,7 @@ async def test_the_model_process_answers_a_decision_in_time_and_when_it_is_stopp
     ):
         embedder.patience_s = 2.0
         cat = await embedder.vector("A cat sleeps on the sofa.")
-        made = await embedder.embed(["A cat sleeps on the sofa.", "Hi"])
+        made = await vectors_from(embedder.session, embedder.endpoint, ["A cat sleeps on the sofa.", "Hi"])
         assert cat is not None and len(cat) == 384
         assert max(abs(x - y) for x, y in zip(cat, made.vectors[0], strict=True)) < 1e-5
         assert made.tokens == 12

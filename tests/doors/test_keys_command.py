@@ -24,6 +24,7 @@ from services.local.stack import open_stack
 from tests.stores import running_postgres
 
 ROOMS = ("router",)
+ANN = ("--person", "ann")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -53,8 +54,8 @@ def point(file: Path, **facts: object) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | facts))
 
 
-def soma(home: Path, *words: str) -> Result:
-    return CliRunner(env={"COLUMNS": "250"}).invoke(app, [*words, "--data", str(home)])
+def soma(home: Path, *words: str, columns: int = 250) -> Result:
+    return CliRunner(env={"COLUMNS": str(columns)}).invoke(app, [*words, "--data", str(home)])
 
 
 def said(home: Path, *words: str) -> str:
@@ -78,14 +79,14 @@ async def rows(admin_url: str, sql: str) -> list[tuple[Any, ...]]:
 
 def test_create_prints_the_key_alone_and_revoke_ends_it(home: Path, admin_url: str) -> None:
     words = ("--tenant", "globex", "--person", "ann", "--team", "red", "--budget-usd", "2.50", "--title", "CI")
-    made = soma(home, "key", "create", *words, "--model", "soma/auto", "--model", "gpt-x", "--days", "2")
+    made = soma(home, "key", "create", *words, "--model", "soma/auto", "--model", "gpt-4o", "--days", "2")
     secret = made.stdout.strip()
     assert is_whole(secret), made.exception
     assert made.stdout == f"{secret}\n"
     name = made.stderr.split()[0]
     [kept] = keys(home, "globex")
     assert (kept["name"], kept["person"], kept["team"]) == (name, "ann@globex", "red")
-    assert (kept["models"], kept["budgetMicrousd"], kept["title"]) == (["soma/auto", "gpt-x"], "2500000", "CI")
+    assert (kept["models"], kept["budgetMicrousd"], kept["title"]) == (["soma/auto", "gpt-4o"], "2500000", "CI")
     assert "expireTime" in kept
     assert "secret" not in kept
     shown = said(home, "key", "list", "--tenant", "globex")
@@ -106,16 +107,34 @@ def test_a_subject_is_taken_as_it_is_and_a_name_is_of_the_tenant(home: Path) -> 
     assert [key["person"] for key in keys(home, "acme")][:2] == ["eve@elsewhere", "eve@acme"]
 
 
+def test_a_key_is_nobodys_unless_it_is_said_whose(home: Path) -> None:
+    before = len(keys(home, "acme"))
+    assert soma(home, "key", "create").exit_code == 2
+    assert len(keys(home, "acme")) == before
+
+
+def test_the_name_of_a_key_stays_on_one_line_of_a_usual_terminal(home: Path) -> None:
+    words = ("--person", f"{'long' * 12}@elsewhere", "--team", "red" * 8, "--model", "soma/auto", "--title", "x" * 90)
+    name = soma(home, "key", "create", *words, "--budget-usd", "1").stderr.split()[0]
+    for columns in (80, 250):
+        shown = soma(home, "key", "list", columns=columns).stdout
+        assert any(line.split()[:1] == [name] for line in shown.splitlines()), shown
+        assert max(map(len, shown.splitlines())) <= columns
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("key", "create", "--tenant", "nobody"), "does not serve the tenant nobody"),
-        (("key", "create", "--tenant", "NO!"), "cannot be a tenant"),
-        (("key", "create", "--budget-usd", "nan"), "--budget-usd"),
-        (("key", "create", "--budget-usd", "-1"), "--budget-usd"),
-        (("key", "create", "--budget-usd", "1e99"), "--budget-usd"),
+        (("key", "create", *ANN, "--tenant", "nobody"), "does not serve the tenant nobody"),
+        (("key", "create", *ANN, "--tenant", "NO!"), "cannot be a tenant"),
+        (("key", "create", *ANN, "--budget-usd", "nan"), "--budget-usd"),
+        (("key", "create", *ANN, "--budget-usd", "-1"), "--budget-usd"),
+        (("key", "create", *ANN, "--budget-usd", "1e99"), "--budget-usd"),
         (("key", "create", "--person", "x" * 300), "key.person"),
-        (("key", "create", "--title", "\udcff"), "no text"),
+        (("key", "create", "--person", ""), "--person is empty"),
+        (("key", "create", "--person", " @acme"), "--person is empty"),
+        (("key", "create", *ANN, "--model", "gpt-x"), "'gpt-x' names nothing here"),
+        (("key", "create", *ANN, "--title", "\udcff"), "no text"),
         (("key", "revoke", "keys/x"), "no such key"),
         (("route", "policy", "activate", "999"), "no such version"),
         (("route", "policy", "activate", "x"), "no such version"),
@@ -133,8 +152,18 @@ def test_what_cannot_be_is_told_in_one_sentence_and_done_to_nobody(
 
 def test_a_mesh_that_is_down_is_named(tmp_path: Path) -> None:
     open_stack(tmp_path / "soma", free_port(), Mode.TEST)
-    for words in (("key", "create"), ("key", "list"), ("route", "policy", "rollback")):
+    for words in (("key", "create", *ANN), ("key", "list"), ("route", "policy", "rollback")):
         assert "The mesh is down" in str(soma(tmp_path / "soma", *words).exception)
+
+
+def test_a_version_whose_learned_part_no_router_could_read_is_not_activated(home: Path, admin_url: str) -> None:
+    learned = "INSERT INTO soma.learned (tenant, digest, body) VALUES ('globex', sha256('rubbish'), 'rubbish')"
+    columns = "tenant, version, body, digest, learned, author, note"
+    values = "'globex', 1, '', sha256(''), sha256('rubbish'), 'x', 'y'"
+    asyncio.run(rows(admin_url, learned))
+    asyncio.run(rows(admin_url, f"INSERT INTO soma.policies ({columns}) VALUES ({values})"))
+    result = soma(home, "route", "policy", "activate", "1", "--tenant", "globex")
+    assert "Its learned part cannot be read" in str(result.exception)
 
 
 def test_a_roll_back_is_one_command(home: Path, admin_url: str) -> None:

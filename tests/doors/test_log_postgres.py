@@ -69,6 +69,19 @@ async def test_a_reader_that_lost_its_partition_is_refused(engine: Engine) -> No
         assert [entry.id for entry in taken] == ids
 
 
+async def test_what_has_gathered_is_given_out_together(engine: Engine) -> None:
+    key = a_key()
+    async with suite.reading(engine, gather_s=1.0) as reader:
+        await tell(engine, a_row(key))
+        await engine.publish()
+        await handle(engine, reader, await first_run(reader))
+        ids = []
+        for _ in range(3):
+            ids += await tell(engine, a_row(key))
+            await engine.publish()
+        assert [entry.id for entry in await first_run(reader)] == ids
+
+
 async def test_what_was_begun_before_a_seek_does_not_count(engine: Engine) -> None:
     group, key = a_group(), a_key()
     await engine.log.stand(group, await suite.ends(engine))

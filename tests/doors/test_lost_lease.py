@@ -31,7 +31,7 @@ class Losing:
     all_out: asyncio.Event = field(default_factory=asyncio.Event)
 
     @asynccontextmanager
-    async def reader(self, _group: str, _topics: Sequence[str]) -> AsyncIterator[Reader]:
+    async def reader(self, _group: str, _topics: Sequence[str], *, gather_s: float = 0.0) -> AsyncIterator[Reader]:
         yield self
 
     async def fetch(self, _most: int, within_s: float) -> Sequence[Sequence[Entry]]:

@@ -17,7 +17,8 @@ from services.common.modes import ALLOWS, Mode
 from services.local.ports import free_port
 from services.router.catalog import Sources
 from services.router.models import Broken, End, Prompt
-from services.router.models.openai import OpenAI, open_openai
+from services.router.models.conversing import open_session
+from services.router.models.openai import OpenAI
 from services.router.offers import Offer
 from services.router.prices import price_table
 from soma.router.v1.router_service_pb2 import GenerateRequest
@@ -41,7 +42,8 @@ async def url() -> AsyncIterator[str]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def adapter() -> AsyncIterator[OpenAI]:
-    async with open_openai() as adapter:
+    async with open_session() as session:
+        adapter = OpenAI(session)
         yield adapter
 
 

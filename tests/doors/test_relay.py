@@ -24,7 +24,7 @@ from services.common.errors import Unavailable
 from services.common.log.log import Shard
 from services.common.log.postgres.log import open_postgres_log
 from services.common.log.relaying import lead
-from services.workers.relay import Relay
+from services.workers.relay import PACE_S, Relay
 from soma.events.v1alpha1.message_pb2 import MessageEvent
 from tests.doors.log_suite import (
     DEADLINE_S,
@@ -39,6 +39,7 @@ from tests.doors.log_suite import (
     read,
     reading,
     tell,
+    write,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -112,6 +113,21 @@ async def test_what_was_told_is_in_the_log_long_before_the_relay_would_look_for_
             await until(lambda: empty(engine))
             fastest = min(fastest, time.monotonic() - began)
     assert fastest < 0.2
+
+
+async def test_what_is_told_in_quick_succession_goes_into_the_log_together(engine: Engine) -> None:
+    key = a_key()
+    async with running(engine.relay()):
+        await until(lambda: empty(engine))
+        began = time.monotonic()
+        for _ in range(60):
+            async with engine.db.own(ROOM) as tx:
+                await write(tx, a_row(key))
+                await tx.execute(f"NOTIFY {RUNG}")
+        await until(lambda: empty(engine))
+        took = time.monotonic() - began
+    batches = await engine.db.look("SELECT count(DISTINCT time) AS count FROM soma.log WHERE key = $1", key)
+    assert batches[0]["count"] <= took / PACE_S + 2
 
 
 async def test_while_one_leads_another_does_nothing(engine: Engine) -> None:

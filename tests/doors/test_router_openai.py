@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import pytest
 
 from services.router.models import Broken, End, Piece, Prompt, Reasoning, Refusing
-from services.router.models.openai import OpenAI, open_openai
+from services.router.models.conversing import open_session
+from services.router.models.openai import OpenAI
 from services.router.offers import Limits, Offer, Price, Provider
 from soma.common.v1.model_pb2 import Usage
 from soma.router.v1.router_service_pb2 import GenerateRequest
@@ -74,7 +75,8 @@ class Bench:
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    async with open_fake_provider() as provider, open_openai() as adapter:
+    async with open_fake_provider() as provider, open_session() as session:
+        adapter = OpenAI(session)
         yield Bench(adapter, provider)
 
 

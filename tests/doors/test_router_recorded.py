@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -92,11 +92,19 @@ class Bench:
     adapters: Mapping[str, Adapter]
     provider: FakeProvider
 
-    async def hear(self, stream: str, kind: str, raw: str = "") -> Told:
+    async def hear_whole(self, stream: str, raw: str = "") -> Told:
+        """The same answer in one piece, or `raw` in its place, through our own adapter."""
+        raw = raw or (FOLDER / f"{stream}.json").read_text()
+        return await self.hear(stream, stream.partition("/")[0], raw, whole=True)
+
+    async def hear(self, stream: str, kind: str, raw: str = "", *, whole: bool = False) -> Told:
         """The stream, or `raw` in its place, through the adapter of that kind."""
         wire = stream.partition("/")[0]
-        self.provider.behaviour = Behaviour(raw=raw or (FOLDER / f"{stream}.sse").read_text())
-        prompt = self.prompt(wire, kind)
+        content_type = "application/json" if whole else "text/event-stream"
+        self.provider.behaviour = Behaviour(
+            raw=raw or (FOLDER / f"{stream}.sse").read_text(), content_type=content_type
+        )
+        prompt = replace(self.prompt(wire, kind), whole=whole)
         text, thought, refused, calls = "", "", "", dict[int, tuple[str, str]]()
         async with asyncio.timeout(30), aclosing(self.adapters[kind].stream(prompt)) as pieces:
             async for piece in pieces:
@@ -145,6 +153,32 @@ async def test_a_recorded_stream_means_what_its_provider_documents(bench: Bench,
 
 
 @pytest.mark.parametrize("stream", MEANS)
+async def test_the_same_answer_in_one_piece_means_the_same(bench: Bench, stream: str) -> None:
+    assert await bench.hear_whole(stream) == MEANS[stream]
+    assert bench.provider.last["stream"] is False
+
+
+@pytest.mark.parametrize("stream", MEANS)
+async def test_an_answer_in_one_piece_that_is_cut_is_no_answer(bench: Bench, stream: str) -> None:
+    body = (FOLDER / f"{stream}.json").read_text().rstrip()
+    for cut in range(1, len(body), 97):
+        with pytest.raises(Broken, match="acme"):
+            await bench.hear_whole(stream, body[:cut])
+
+
+@pytest.mark.parametrize("stream", MEANS)
+async def test_who_streams_though_one_piece_was_asked_for_is_understood(bench: Bench, stream: str) -> None:
+    wire = stream.partition("/")[0]
+    bench.provider.behaviour = Behaviour(raw=(FOLDER / f"{stream}.sse").read_text())
+    prompt = replace(bench.prompt(wire, wire), whole=True)
+    async with aclosing(bench.adapters[wire].stream(prompt)) as pieces:
+        heard = [piece async for piece in pieces]
+    assert "".join(piece for piece in heard if isinstance(piece, str)) == MEANS[stream].text
+    end = heard[-1]
+    assert isinstance(end, End) and (end.finish_reason, end.usage) == (MEANS[stream].finish, MEANS[stream].usage)
+
+
+@pytest.mark.parametrize("stream", MEANS)
 async def test_litellm_tells_the_same_of_it_but_for_what_is_named(bench: Bench, stream: str) -> None:
     told, meant = await bench.hear(stream, "litellm"), MEANS[stream]
     differ = {name for name in Told.__dataclass_fields__ if getattr(told, name) != getattr(meant, name)}
@@ -152,7 +186,8 @@ async def test_litellm_tells_the_same_of_it_but_for_what_is_named(bench: Bench, 
 
 
 async def test_every_recorded_stream_is_in_the_table() -> None:
-    assert {f"{file.parent.name}/{file.stem}" for file in FOLDER.rglob("*.sse")} == set(MEANS)
+    for kind in ("sse", "json"):
+        assert {f"{file.parent.name}/{file.stem}" for file in FOLDER.rglob(f"*.{kind}")} == set(MEANS)
 
 
 @pytest.mark.parametrize("stream", MEANS)

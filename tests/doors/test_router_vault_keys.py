@@ -11,6 +11,7 @@ from aiohttp import web
 
 from services.common.modes import ALLOWS, Mode
 from services.router.catalog import Sources
+from services.router.entries import Unreadable, parse
 from services.router.prices import price_table
 from services.router.shelf import Shelf
 from services.router.vault_keys import VaultKeys
@@ -71,6 +72,23 @@ async def test_a_key_in_vault_opens_its_provider_and_stays_while_vault_is_away(
     vault.status, vault.secret = 200, "sk-2"
     await keys.look(sources.references())
     assert key() == "sk-2"
+
+
+BROKEN = ("vault+https://[v/secret/a#b", "vault+https://v:x/secret/a#b", "vault+https://v:99999/secret/a#b")
+
+
+@pytest.mark.parametrize("reference", BROKEN)
+def test_a_reference_that_is_no_url_is_refused_with_its_line(tmp_path: Path, reference: str) -> None:
+    file = tmp_path / "providers.toml"
+    file.write_text(f'[[provider]]\nname = "acme"\nbase_url = "http://127.0.0.1:1/v1"\nkey_vault = "{reference}"\n')
+    with pytest.raises(Unreadable, match=r"line 4, provider\[0\]\.key_vault"):
+        parse(file)
+
+
+async def test_what_is_no_url_keeps_no_other_key_away(vault: FakeVault) -> None:
+    keys = VaultKeys()
+    await keys.look([*BROKEN, vault.reference])
+    assert keys.secrets == {vault.reference: "sk-1"}
 
 
 async def test_a_secret_without_the_field_is_none_and_is_never_printed(vault: FakeVault) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ import protovalidate
 from google.protobuf.message import Message
 
 from services.common.errors import CATALOGUE
-from tests.fuzz.methods import Descriptor, FieldDescriptor
+from tests.fuzz.least import item, least
+from tests.fuzz.methods import Descriptor, FieldDescriptor, rules_of
 from tests.fuzz.text import MISSING
-from tests.fuzz.values import BYTES_AT_MOST, rules_of
+from tests.fuzz.values import BYTES_AT_MOST
 
 DEEP = 4
 LETTERS = ("a", "é", "😀", "\u0301")
@@ -76,7 +78,7 @@ def spoilers(rule: str, bound: Any, field: FieldDescriptor) -> Iterator[Callable
     elif rule == "repeated.min_items":
         yield lambda message: shorten(getattr(message, name), bound - 1)
     elif rule == "repeated.max_items":
-        yield lambda message: lengthen(getattr(message, name), bound + 1)
+        yield lambda message: lengthen(getattr(message, name), bound + 1, item(field))
     elif rule.startswith("items."):
         for bad in spoiled_values(rule.removeprefix("items."), bound):
             yield lambda message, bad=bad: refill(getattr(message, name), bad)  # type: ignore[misc]
@@ -137,17 +139,21 @@ SPOILED: dict[str, Callable[[Any], Iterable[Any]]] = {
     "uint32.lte": lambda most: [most + 1, 2**32 - 1],
     "int64.gte": lambda least: [least - 1, -(2**63)],
     "int64.lte": lambda most: [most + 1, 2**63 - 1],
+    "double.gte": lambda least: [math.nextafter(least, -math.inf), -math.inf, math.nan],
+    "double.lte": lambda most: [math.nextafter(most, math.inf), math.inf, math.nan],
 }  # fmt: skip
 
 
 def at(path: tuple[str, ...], spoil: Callable[[Message], None]) -> Callable[[Message], None]:
-    """Do it to the message at a path: of a list to the first, of what is absent to a new one."""
+    """Do it to the message at a path: of a list to the first, of what is absent to a new one that keeps the rules."""
 
     def deep(message: Message) -> None:
         for name in path:
-            inner = getattr(message, name)
-            if message.DESCRIPTOR.fields_by_name[name].is_repeated:
-                inner = inner[0] if inner else inner.add()
+            inner, field = getattr(message, name), message.DESCRIPTOR.fields_by_name[name]
+            if field.is_repeated:
+                inner = inner[0] if inner else added(inner, least(field.message_type))
+            elif not message.HasField(name):
+                inner.CopyFrom(least(field.message_type))
             message = inner
         message.SetInParent()
         spoil(message)
@@ -155,14 +161,20 @@ def at(path: tuple[str, ...], spoil: Callable[[Message], None]) -> Callable[[Mes
     return deep
 
 
+def added(items: Any, one: Message) -> Message:
+    items.append(one)
+    first: Message = items[0]
+    return first
+
+
 def shorten(items: Any, size: int) -> None:
     del items[size:]
 
 
-def lengthen(items: Any, size: int) -> None:
-    """More of what is there."""
-    one = items[0] if items else ""
-    items.extend([one] * (size - len(items)))
+def lengthen(items: Any, size: int, one: Any) -> None:
+    """That many of the one thing."""
+    refill(items, one)
+    items.extend([one] * (size - 1))
 
 
 def refill(items: Any, bad: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import grpc
@@ -14,6 +14,7 @@ from google.rpc import status_pb2
 from grpc import StatusCode
 
 from services.common.errors import CATALOGUE, refusal_of
+from tests.fuzz.foreseen import NONE, OURS, foreseen, in_band
 from tests.fuzz.methods import Method
 from tests.house import Person
 
@@ -24,8 +25,6 @@ QUIET_S = 0.3
 """A stream that has begun and is silent for so long is hung up: it may be a feed without an end."""
 AT_ONCE = 6
 ALL = 1_000_000
-OURS = frozenset({"UNEXPECTED", "STORE_UNAVAILABLE", "ROOM_UNAVAILABLE", "MODEL_UNAVAILABLE", "DEADLINE_EXCEEDED"})
-"""Reasons that blame us. In a healthy house no request brings them about."""
 TRACES = (
     "", "x", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "00-" + "0" * 32 + "-" + "0" * 16 + "-01",
     "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "-" * 55, "00-" + "Z" * 32 + "-b7ad6b7169203331-01",
@@ -41,19 +40,17 @@ class Outcome:
     said: list[Message]
     took_s: float
     details: str = ""
+    foreseen: frozenset[str] = NONE
 
     @property
     def complaint(self) -> str:
         """What is wrong with the answer. Empty when nothing is."""
         if self.took_s > DEADLINE_S:
             return "took too long"
-        if self.code not in (StatusCode.OK, StatusCode.CANCELLED) and self.reason not in CATALOGUE - OURS:
+        good = CATALOGUE - OURS | self.foreseen
+        if self.code not in (StatusCode.OK, StatusCode.CANCELLED) and self.reason not in good:
             return f"{self.code.name} {self.reason or 'without a reason'}: {self.details}"
-        for message in self.said:
-            error = getattr(message, "error", None)
-            if error is not None and error.reason and error.reason not in CATALOGUE - OURS:
-                return f"in band {error.reason}: {error.message}"
-        return ""
+        return next(filter(None, map(in_band, self.said)), "")
 
 
 async def call(person: Person, method: Method, body: bytes, trace: str = "", most: int = ALL) -> Outcome:
@@ -70,7 +67,7 @@ async def call(person: Person, method: Method, body: bytes, trace: str = "", mos
             answer = unary(body, metadata=metadata, timeout=DEADLINE_S)
             said.append(method.answer.FromString(await answer))
     except grpc.aio.AioRpcError as error:
-        return refused(error, said, time.perf_counter() - began)
+        return replace(refused(error, said, time.perf_counter() - began), foreseen=foreseen(method, body))
     return Outcome(StatusCode.OK, "OK", "", said, time.perf_counter() - began)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from buf.validate import validate_pb2
 from google.api import annotations_pb2
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
@@ -53,6 +54,11 @@ class Method:
     def reads(self) -> bool:
         return not self.rule.action
 
+    @property
+    def governs(self) -> bool:
+        """It sets, or shows, what all of a tenant may do."""
+        return "operator" in self.rule.roles and "member" not in self.rule.roles
+
 
 def served_methods() -> list[Method]:
     """The methods of the rooms that exist, in the contract's order."""
@@ -94,6 +100,11 @@ def forms(methods: list[Method]) -> dict[str, str]:
         for path, form in method.names.items():
             told[field_at(method.request.DESCRIPTOR, path).full_name] = form
     return told
+
+
+def rules_of(field: FieldDescriptor) -> validate_pb2.FieldRules:
+    rules: validate_pb2.FieldRules = field.GetOptions().Extensions[validate_pb2.field]
+    return rules
 
 
 def field_at(kind: Descriptor, path: str) -> FieldDescriptor:

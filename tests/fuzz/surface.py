@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import jsonschema_rs
 import schemathesis
 from schemathesis.config import SchemathesisConfig
-from schemathesis.core import NotSet
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.core.transport import Response
 
 from services.common.openai import every
-from tests.fuzz.draw import SEED, TIMES
+from tests.fuzz.draw import SEED, TIMES, draw
+from tests.fuzz.front import blamed, chats, vectors
 from tests.fuzz.methods import ROOT
 from tests.fuzz.tally import Tally
 from tests.system.edge import Client, text_of
@@ -25,6 +27,9 @@ from tests.system.mesh import Mesh
 DOCUMENT = ROOT / "gen/openapi.json"
 EXAMPLES = 20
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+GOVERNED = "governed"
+DECIDE = "/v1/decide"
+FRONT = {"/v1/chat/completions": chats(), "/v1/embeddings": vectors()}
 STREAM = "text/event-stream"
 STREAM_S, ANSWER_S = 1.0, 10.0
 CONFIG = {
@@ -46,45 +51,99 @@ def load_surface() -> Any:
 
 @dataclass
 class Seat:
-    """A person at the edge, with a conversation, a turn and a pane of their own."""
+    """A person at the edge, with a conversation, a turn and a pane of their own; and somebody who governs a tenant in
+    which nobody else is."""
 
     mesh: Mesh
     client: Client
+    governor: Client
     tally: Tally
     ids: dict[str, str] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=count)
+    bodies: dict[str, list[Any]] = field(
+        default_factory=lambda: {path: draw(bodies, EXAMPLES) for path, bodies in FRONT.items()}
+    )
 
-    def furnish(self) -> None:
-        """Anew, when what was there is deleted."""
-        conversation = self.ids.get("conversation")
-        pane = f"/v1/conversations/{conversation}/panes/{self.ids.get('pane')}"
-        if conversation and self.client.call("GET", pane).status == 200:
-            return
-        events = self.client.ask("hello")
-        assert text_of(events)
-        turn = events[0]["accepted"]["turn"].split("/")
-        made = self.client.call("POST", f"/v1/conversations/{turn[1]}/panes", {"kind": "code", "text": "1"})
-        assert made.status == 200, made.body
-        pane = made.json["name"].split("/")[3]
-        self.ids = {"conversation": turn[1], "turn": turn[3], "pane": pane, "version": "1", "event": "0"}
+    @classmethod
+    def of(cls, mesh: Mesh, tally: Tally) -> Seat:
+        mesh.soma("tenant", "add", GOVERNED)
+        client = Client.of(mesh, "acme", "fuzz", "member", "auditor")
+        return cls(mesh, client, Client.of(mesh, GOVERNED, "fuzz", "admin"), tally)
+
+    def furnish(self, case: Any) -> None:
+        """With what a case may be about: anew, when what was there is deleted."""
+        if governs(case):
+            if not self._has("budget", self.governor, "budgets/{budget}"):
+                self._furnish_governed()
+        elif not self._has("pane", self.client, "conversations/{conversation}/panes/{pane}"):
+            self._furnish_own()
 
     def settle(self, case: Any) -> None:
-        """Let a case that means no harm by its path be about things that are there, three times of four."""
-        means_harm = case.meta is None or case.meta.is_negative_at(ParameterLocation.PATH)
-        if means_harm or len(repr(case.path_parameters)) % 4 == 0:
+        """Let a case that means no harm by its path be about things that are there, three times of four; and ask the
+        front door for what it understands, as often, where the document knows nothing of it."""
+        if case.meta is None or next(self.numbers) % 4 == 0:
             return
-        for name in case.path_parameters or {}:
-            case.path_parameters[name] = self.ids.get(name, case.path_parameters[name])
+        if not case.meta.is_negative_at(ParameterLocation.PATH):
+            for name in case.path_parameters or {}:
+                case.path_parameters[name] = self.ids.get(name, case.path_parameters[name])
+        if not case.meta.is_negative_at(ParameterLocation.BODY):
+            self._say_what_is_understood(case)
         for part in (case.query, case.body):
             if isinstance(part, dict) and UUID.fullmatch(str(part.get("requestId"))):
                 part["requestId"] = str(uuid.uuid4())
 
+    def _say_what_is_understood(self, case: Any) -> None:
+        if bodies := self.bodies.get(case.operation.path):
+            case.body = bodies[next(self.numbers) % len(bodies)]
+        elif case.operation.path.endswith("/feedback"):
+            case.body = {"turn": f"conversations/{self.ids['conversation']}/turns/{self.ids['turn']}", "thumb": "up"}
+
+    def _has(self, name: str, client: Client, form: str) -> bool:
+        return name in self.ids and client.call("GET", f"/v1/{form.format_map(self.ids)}").status == 200
+
+    def _furnish_own(self) -> None:
+        events = self.client.ask("hello")
+        assert text_of(events)
+        turn = events[0]["accepted"]["turn"].split("/")
+        pane = self._made(self.client, f"conversations/{turn[1]}/panes", {"kind": "code", "text": "1"})
+        decision = next(event["decision"]["id"] for event in events if "decision" in event)
+        own = {"conversation": turn[1], "turn": turn[3], "pane": pane, "version": "1", "event": "0"}
+        self.ids |= own | {"decision": decision, "model": "soma%2Fauto"}
+
+    def _furnish_governed(self) -> None:
+        budget = {"scope": "task", "of": str(uuid.uuid4()), "window": "day", "limit": {"requests": "1"}}
+        self.ids |= {
+            "budget": self._made(self.governor, "budgets", budget),
+            "key": self._made(self.governor, "keys", {"person": "fuzz"}),
+            "policy": self._made(self.governor, "policies", {"policy": {"dial": 0.5}}),
+            "provider": "scripted",
+        }
+
+    def _made(self, client: Client, collection: str, body: object) -> str:
+        made = client.call("POST", f"/v1/{collection}", body)
+        assert made.status == 200, made.body
+        return str(made.json["name"].rpartition("/")[2])
+
     def call(self, case: Any) -> Response:
         """The whole answer; of a stream what comes within a second."""
-        bearer = {"authorization": f"Bearer {self.client.token}"}
+        client = self.governor if governs(case) else self.client
+        bearer = {"authorization": f"Bearer {client.token}"}
         response = case.call(base_url=self.mesh.url, headers=bearer, timeout=STREAM_S if streams(case) else ANSWER_S)
         self.tally.count(case.operation.label, reason_of(response), response.elapsed)
         answer: Response = response
         return answer
+
+
+def governs(case: Any) -> bool:
+    """It sets, or shows, what all of a tenant may do."""
+    roles = case.operation.definition.raw.get("x-roles", ())
+    return "operator" in roles and "member" not in roles
+
+
+def leaves_none(case: Any, response: Response) -> bool:
+    """Whether the request itself left no model open."""
+    asks = case.operation.path in (DECIDE, *FRONT)
+    return bool(asks and reason_of(response) == "MODEL_UNAVAILABLE")
 
 
 def streams(case: Any) -> bool:
@@ -106,33 +165,9 @@ def check_events(case: Any, response: Response) -> None:
     """Each event of a stream is what the document says of it. The last one may be cut by ourselves."""
     told = case.operation.definition.raw["responses"]["200"]["content"][STREAM].get("x-event-schema")
     if told is None:  # OpenAI's
+        assert not blamed(response.content.rpartition(b"\n\n")[0] or response.content)
         return
     validator = jsonschema_rs.validator_for({**told, "components": case.operation.schema.raw_schema["components"]})
     lines = response.content.decode().split("\n\n")
     for line in lines[:-1]:
         validator.validate(json.loads(line.removeprefix("data: ")))
-
-
-def meant(case: Any) -> bool:
-    """Whether a case that breaks the document does so for the edge's reader of JSON too. To that, null is the same as
-    absent, no body as an empty one, and one thing, or lists in a list, as the list of all of them."""
-    if isinstance(case.body, NotSet) or holds_null(case.body):
-        return False
-    lists = arrays_of(case.operation.schema.raw_schema)
-    return not (isinstance(case.body, dict) and any(is_loose(case.body[name]) for name in lists & case.body.keys()))
-
-
-def arrays_of(document: Any) -> set[str]:
-    """The names of all fields that are lists."""
-    properties = (schema.get("properties", {}) for schema in document["components"]["schemas"].values())
-    return {name for one in properties for name, told in one.items() if told.get("type") == "array"}
-
-
-def is_loose(value: Any) -> bool:
-    """Whether it is no list, or one with lists in it."""
-    return any(isinstance(one, list) for one in value) if isinstance(value, list) else not isinstance(value, dict)
-
-
-def holds_null(value: Any) -> bool:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return value is None or any(map(holds_null, inner))

@@ -66,11 +66,11 @@ async def mixture(fuzz: Fuzz) -> list[Case]:
     columns = []
     for method in METHODS:
         person, values = await fuzz.seat(method)
-        good = draw(values.requests(), 24)
-        ways = list(breaches(method.request.DESCRIPTOR))[:12]
+        good = draw(values.requests(), 16)
+        ways = list(breaches(method.request.DESCRIPTOR))[:8]
         bodies = [request.SerializeToString() for request in good]
         bodies += [way.of(good[0]).SerializeToString() for way in ways]
-        bodies += draw(rubbish(method.request.DESCRIPTOR, values.requests()), 24)
+        bodies += draw(rubbish(method.request.DESCRIPTOR, values.requests()), 16)
         columns.append([Case(person, method, body, (ALL, 1, 0)[n % 3], hang_up_s(n)) for n, body in enumerate(bodies)])
     longest = max(map(len, columns))
     return [column[n] for n in range(longest) for column in columns if n < len(column)]

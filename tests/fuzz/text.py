@@ -59,6 +59,8 @@ def names_like(form: str) -> SearchStrategy[str]:
 
 
 def part(collection: str) -> SearchStrategy[str]:
-    if collection in ("versions", "events"):
-        return among(NUMBERS)
+    if collection in ("versions", "events", "policies"):
+        return among([*NUMBERS, "active"])
+    if collection == "providers":
+        return among([*NO_IDS, "openai", "scripted"])
     return st.one_of(among(IDS), among(IDS), among(NO_IDS))

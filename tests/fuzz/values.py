@@ -17,28 +17,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from tests.fuzz.methods import Descriptor, FieldDescriptor, Method
+from tests.fuzz.front import bodies
+from tests.fuzz.methods import Descriptor, FieldDescriptor, Method, rules_of
 from tests.fuzz.text import IDS, MISSING, NO_NAMES, among, names_like, part, short
+from tests.fuzz.words import EITHER, OTHERWISE, WORDS
 from tests.fuzz.world import World
 
 DEEP = 4
 UNBOUND = 2**30
 BYTES_AT_MOST = re.compile(r"bytes\(this\)\.size\(\) <= (\d+)")
-OTHERWISE = {
-    "conversation": "conversations/*",
-    "parent": "conversations/*",
-    "turn": "conversations/*/turns/*",
-    "panes": "conversations/*/panes/*",
-    "active": "conversations/*/panes/*",
-    "beside": "conversations/*/panes/*",
-}
-"""The form of names in fields of which no HTTP binding tells it."""
-WORDS = {
-    "soma.console.v1.ListAuditEventsRequest.person": ("reader@acme", "reader@globex", "system:agent", "system:", "p_"),
-    "soma.router.v1.GetCompletionModelRequest.model": ("soma/auto", "scripted-slm", "scripted%2Fscripted-slm", "x"),
-    "soma.console.v1.ListAuditEventsRequest.action": ("chat.", "chat.asked", "turn.answered", "chat", ".", ".."),
-}
-"""What is more than random text to a filter."""
 ETAGS = (
     "",
     "0",
@@ -68,11 +55,6 @@ NUMBERS = {
 }
 
 
-def rules_of(field: FieldDescriptor) -> validate_pb2.FieldRules:
-    rules: validate_pb2.FieldRules = field.GetOptions().Extensions[validate_pb2.field]
-    return rules
-
-
 def keeps_the_rules(request: Message) -> bool:
     return not protovalidate.collect_violations(request)
 
@@ -94,6 +76,8 @@ class Values:
             return self.mask()
         if kind.full_name == "google.protobuf.Timestamp":
             return moment()
+        if kind.full_name == "google.api.HttpBody":
+            return bodies(embeds="Embedding" in self.method.path)
         needed: dict[str, SearchStrategy[Any]] = {}
         free: dict[str, SearchStrategy[Any]] = {}
         for one in kind.fields:
@@ -102,7 +86,7 @@ class Values:
             strategy = self.field(one, rules_of(one), depth)
             must = one.full_name in self.forms or rules_of(one).required or one.name == "update_mask"
             (needed if must else free)[one.name] = strategy
-        return st.fixed_dictionaries(needed, optional=free).map(lambda values: GetMessageClass(kind)(**values))
+        return drawn_from(Fields(kind, needed, free))
 
     def field(self, one: FieldDescriptor, rules: validate_pb2.FieldRules, depth: int) -> SearchStrategy[Any]:
         if one.message_type and one.message_type.GetOptions().map_entry:
@@ -126,7 +110,7 @@ class Values:
         if one.cpp_type == Types.CPPTYPE_BOOL:
             return st.booleans()
         if one.cpp_type in (Types.CPPTYPE_FLOAT, Types.CPPTYPE_DOUBLE):
-            return st.floats(width=32)
+            return real(rules)
         return self.text(one, rules)
 
     def text(self, one: FieldDescriptor, rules: validate_pb2.FieldRules) -> SearchStrategy[Any]:
@@ -136,7 +120,7 @@ class Values:
             return {"etag": self.etag, "page_token": self.token, "request_id": request_id}[one.name]()
         form = self.forms.get(one.full_name) or OTHERWISE.get(one.name)
         if one.full_name in WORDS:
-            return st.one_of(*often(2, among(WORDS[one.full_name])), plain(rules))
+            return st.one_of(*often(4, among(WORDS[one.full_name])), plain(rules))
         return self.name(form) if form else plain(rules)
 
     def name(self, form: str) -> SearchStrategy[str]:
@@ -170,6 +154,33 @@ class Values:
         return st.one_of(*often(6, good), odd, long).map(lambda paths: FieldMask(paths=paths))
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Fields:
+    """A message's strategies, without a text of them all: hypothesis asks for that often, and it is long."""
+
+    kind: Descriptor
+    needed: dict[str, SearchStrategy[Any]]
+    free: dict[str, SearchStrategy[Any]]
+
+
+@st.composite
+def drawn_from(draw: st.DrawFn, fields: Fields) -> Message:
+    """Each free field is there every other time."""
+    values = {name: draw(strategy) for name, strategy in fields.needed.items()}
+    for name, strategy in fields.free.items():
+        if draw(st.booleans()):
+            values[name] = draw(strategy)
+    return GetMessageClass(fields.kind)(**one_of_each(fields.kind.full_name, values))
+
+
+def one_of_each(kind: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Where a message takes one thing or another, seldom both."""
+    for one, other in EITHER.get(kind, ()):
+        if one in values and other in values and len(repr(values)) % 4:
+            del values[other]
+    return values
+
+
 def moment() -> SearchStrategy[Message]:
     """Mostly of this century, else whatever 96 bits hold."""
     odd = st.builds(Timestamp, seconds=st.integers(-(2**63), 2**63 - 1), nanos=st.integers(-(2**31), 2**31 - 1))
@@ -198,6 +209,14 @@ def whole(one: FieldDescriptor, rules: validate_pb2.FieldRules) -> SearchStrateg
         if own.HasField("const"):
             least = most = own.const
     return st.one_of(among([least, most]), st.integers(least, most), st.integers(max(least, -9), min(most, 9)))
+
+
+def real(rules: validate_pb2.FieldRules) -> SearchStrategy[float]:
+    """The same of numbers with a fraction. Without bounds they may be none at all."""
+    own = rules.double
+    if not (own.HasField("gte") and own.HasField("lte")):
+        return st.floats()
+    return st.one_of(among([own.gte, own.lte]), st.floats(own.gte, own.lte))
 
 
 def plain(rules: validate_pb2.FieldRules) -> SearchStrategy[str]:

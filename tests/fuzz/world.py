@@ -12,13 +12,16 @@ from soma.agent.v1 import conversation_service_pb2 as conversation_wire
 from soma.agent.v1.conversation_pb2 import Conversation
 from soma.canvas.v1 import canvas_service_pb2 as canvas_wire
 from soma.canvas.v1.canvas_pb2 import Layout, Pane
+from soma.common.v1.model_pb2 import Decision
 from soma.console.v1 import audit_service_pb2 as audit_wire
 from tests.asking import ask
 from tests.house import Person
 from tests.sealing import seal
 
-NAME = re.compile(r"conversations/[^/]+(/[a-z]+(/[^/]+)?)*|audit/events/[0-9]+")
-ID = re.compile(r"\b(conversations|turns|panes|versions|events)/[^/]+")
+NAME = re.compile(
+    r"conversations/[^/]+(/[a-z]+(/[^/]+)?)*|audit/events/[0-9]+|(decisions|budgets|keys|policies|providers)/[^/]+"
+)
+ID = re.compile(r"\b(conversations|turns|panes|versions|events|decisions|budgets|keys|policies|providers)/[^/]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,8 @@ class World:
 
     def learn(self, answer: Message) -> None:
         """Keep what an answer tells: any name in any field, etags, page tokens."""
+        if isinstance(answer, Decision):
+            self._keep(f"decisions/{answer.id}")
         for told, value in answer.ListFields():
             if told.message_type and not told.message_type.GetOptions().map_entry:
                 for one in value if told.is_repeated else [value]:
@@ -40,8 +45,11 @@ class World:
             elif told.name == "next_page_token":
                 self.tokens.append(value)
             elif isinstance(value, str) and NAME.fullmatch(value):
-                kept = self.names.setdefault(form_of(value), [])
-                kept.extend({value}.difference(kept))
+                self._keep(value)
+
+    def _keep(self, name: str) -> None:
+        kept = self.names.setdefault(form_of(name), [])
+        kept.extend({name}.difference(kept))
 
 
 def form_of(name: str) -> str:

@@ -90,12 +90,20 @@ async def test_the_secret_is_shown_once_and_nothing_that_is_kept_has_it(house: H
 
 
 async def test_a_key_stands_for_its_person_with_team_and_models(admin: Issuer, db: Database) -> None:
-    made = await admin.create(person="ann@x", team="red", models=["soma/premium", "gpt-x", "gpt-x"])
-    assert list(made.models) == ["soma/premium", "gpt-x"]
+    made = await admin.create(person="ann@x", team="red", models=["soma/premium", "gpt-4o", "gpt-4o"])
+    assert list(made.models) == ["soma/premium", "gpt-4o"]
     assert await Ring(db).caller(made.secret) == Caller(
         admin.person.tenant, "ann@x", frozenset({"member"}), frozenset(), "", "red", made.name,
-        frozenset({"soma/premium", "gpt-x"}),
+        frozenset({"soma/premium", "gpt-4o"}),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["gpt-x", "soma/gold", "openai", "openai/*", "scripted/gpt-4o"])
+async def test_no_key_is_made_for_what_is_no_model_here(admin: Issuer, name: str) -> None:
+    with refused(StatusCode.INVALID_ARGUMENT, "REQUEST_INVALID") as held:
+        await admin.create(models=["soma/auto", name])
+    assert held[0].metadata["field"] == "key.models"
+    assert repr(name) in held[0].message
 
 
 async def test_a_revoked_key_is_dead_within_a_second_and_stays_so(admin: Issuer, db: Database) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 from uuid import uuid4
 
@@ -13,7 +15,9 @@ import pytest_asyncio
 from grpc import StatusCode
 
 from services.common.caller import Caller
-from services.common.errors import Denied
+from services.common.errors import Denied, Unavailable
+from services.common.learning.posterior import Posterior, posterior_of
+from services.common.learning.prior import shipped
 from services.common.testing import refused
 from services.local.ports import free_port
 from soma.router.v1.policy_pb2 import ModelRule, Policy
@@ -255,15 +259,69 @@ async def test_a_corrupt_version_is_refused_the_old_one_stays_and_there_is_an_al
             return alarm() == 0 and (await held.rules(admin.caller)).name == "policies/3"
 
         old = await held.rules(admin.caller)
+        assert old.name == "policies/1"
         await let_hold(house, admin.person.tenant, 2)
         await within(SOON_S, is_alarmed)
         assert await held.rules(admin.caller) is old
-        async with policies(house) as (restarted, _):
-            assert (await restarted.rules(admin.caller)).name == old.name == "policies/1"
         assert [p.note for p in (await admin.page()).policies][:1] == ["This version is corrupt and is not used."]
         await admin.create(Policy(dial=0.3), activate=True)
         await within(SOON_S, is_well)
     assert (await admin.roll_back()).name == "policies/1"
+
+
+async def test_a_corrupt_version_opens_nothing_where_none_is_held_until_it_is_rolled_back(
+    house: House, admin: Governor
+) -> None:
+    await admin.create()
+    await admin.create(Policy(denied_models=["openai/*"]))
+    await spoil(house, admin.person.tenant, 2)
+    for version in (1, 2):
+        await let_hold(house, admin.person.tenant, version)
+    async with policies(house) as (restarted, registry):
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="policy is corrupt") as refusal:
+                await restarted.rules(admin.caller)
+            assert refusal.value.reason == "STORE_UNAVAILABLE"
+        assert registry.get_sample_value("soma_policy_refused", {"tenant": admin.person.tenant}) == 1
+        with refused(StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"):
+            await decided(house, admin)
+        assert (await admin.roll_back()).name == "policies/1"
+
+        async def is_open() -> bool:
+            try:
+                return (await restarted.rules(admin.caller)).name == "policies/1"
+            except Unavailable:
+                return False
+
+        await within(SOON_S, is_open)
+        assert registry.get_sample_value("soma_policy_refused", {"tenant": admin.person.tenant}) == 0
+    assert await decided(house, admin) == "policies/1"
+
+
+async def test_a_version_whose_learned_part_cannot_be_read_still_forbids_what_it_forbade_and_there_is_an_alarm(
+    house: House, admin: Governor
+) -> None:
+    tenant = admin.person.tenant
+    await admin.create(activate=True)
+    digest = await learned_of_another_prior(house, tenant)
+    made = Policy(denied_models=["openai/*"], learned=digest)
+    without_it = ("policies/2", ["openai/*"], None)
+    async with policies(house) as (held, registry):
+        assert (await held.rules(admin.caller)).name == "policies/1"
+        await admin.create(made, activate=True)
+
+        async def holds() -> bool:
+            return (await held.rules(admin.caller)).name == "policies/2"
+
+        await within(SOON_S, holds)
+        async with policies(house) as (restarted, _):
+            for one in (held, restarted):
+                rules = await one.rules(admin.caller)
+                assert (rules.name, list(rules.policy.denied_models), rules.learned) == without_it
+        assert registry.get_sample_value("soma_policy_refused", {"tenant": tenant}) == 1
+    assert await decided(house, admin) == "policies/2"
+    await admin.create(activate=True)
+    assert (await admin.roll_back()).name == "policies/2"
 
 
 async def test_a_change_that_commits_after_a_later_one_is_not_missed(house: House, admin: Governor) -> None:
@@ -309,6 +367,26 @@ LET_HOLD = """
 UPDATE soma.active_policies SET version = $2, before = before || version, change = change + 1,
     written = pg_current_xact_id() WHERE tenant = $1
 """
+
+
+async def decided(house: House, admin: Governor) -> str:
+    """The policy by which the tenant's calls go now."""
+    person = house.person(admin.person.tenant)
+    request = DecideRequest(text="Hello")
+    return str((await person.router.Decide(request, metadata=person.metadata, timeout=10)).policy)
+
+
+async def learned_of_another_prior(house: House, tenant: str) -> str:
+    """What was learned before the shipped prior changed; its digest."""
+    prior = shipped()
+    other = replace(prior, known=dict([*prior.known.items()][:1]))
+    learned = Posterior(other, {}).to_bytes()
+    with pytest.raises(ValueError, match="does not fit the prior"):
+        posterior_of(learned, prior)
+    digest = sha256(learned)
+    columns = "tenant, digest, body"
+    await house.rows(f"INSERT INTO soma.learned ({columns}) VALUES ($1, $2, $3)", tenant, digest.digest(), learned)
+    return digest.hexdigest()
 
 
 async def let_hold(house: House, tenant: str, version: int) -> None:

@@ -13,9 +13,10 @@ from grpc import StatusCode
 from services.common.testing import refused
 from soma.router.v1.policy_pb2 import Policy
 from soma.router.v1.policy_service_pb2 import CreatePolicyRequest, GetPolicyRequest, RollBackPolicyRequest
-from soma.router.v1.provider_pb2 import Provider
+from soma.router.v1.provider_pb2 import Provider, Standing
 from soma.router.v1.provider_service_pb2 import GetProviderRequest, ListProvidersRequest, UpdateProviderRequest
-from tests.governing import new_admin
+from tests import asking
+from tests.governing import new_admin, within
 from tests.house import House, Person
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -127,6 +128,29 @@ async def test_an_unknown_provider_and_another_field_are_refused(admin: Keeper) 
         with refused(StatusCode.INVALID_ARGUMENT, "UPDATE_MASK_INVALID"):
             await admin.turn(SCRIPTED, on=False, mask=mask)
     assert (await admin.policy()).name == "policies/0"
+
+
+async def test_a_model_shows_how_it_did_in_the_last_five_minutes(house: House, admin: Keeper) -> None:
+    async def standings() -> dict[str, Standing]:
+        return {model.model: model.standing for model in (await admin.get(SCRIPTED)).models}
+
+    before = await standings()
+    events = await asking.ask(house.person(admin.person.tenant), "hello")
+    assert events
+
+    async def is_counted() -> bool:
+        after = await standings()
+        return sum(one.calls for one in after.values()) > sum(one.calls for one in before.values())
+
+    await within(5.0, is_counted)
+    used = [one for name, one in (await standings()).items() if one.calls > before[name].calls]
+    for one in used:
+        assert 0 <= one.error_rate <= 1
+        assert 0 < one.first_token_p50_ms <= one.first_token_p95_ms
+        assert 0 < one.total_p50_ms <= one.total_p95_ms
+    for model in (await admin.get("providers/openai")).models:
+        assert (model.standing.calls, model.standing.spend_microusd) == (0, 0)
+        assert not model.standing.HasField("first_token_p50_ms")
 
 
 async def test_turning_one_is_audited_with_the_policy_that_it_made(house: House, admin: Keeper) -> None:

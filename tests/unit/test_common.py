@@ -51,7 +51,8 @@ def test_a_status_of_strangers_becomes_room_unavailable() -> None:
 
 
 def test_only_what_may_succeed_later_is_called_retryable() -> None:
-    assert Exhausted("ROOM_BUSY", "x").failure().retryable
+    assert Exhausted("ROOM_BUSY", "x", retry_after_s=1).failure().retryable
+    assert not Exhausted("BUDGET_SPENT", "x").failure().retryable
     assert not NotFound("TURN_UNKNOWN", "x").failure().retryable
 
 

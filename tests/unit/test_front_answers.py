@@ -14,7 +14,7 @@ from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from services.common.errors import Exhausted, Invalid, Refusal, Unavailable
-from services.router.front.answers import DONE, HEARTBEAT, OPEN, Chunks, Whole
+from services.router.front.answers import DONE, HEARTBEAT, Chunks, Whole
 from services.router.front.beat import beating
 from services.router.front.embeddings import AskedVectors, Embedded, body_of
 from soma.common.v1.failure_pb2 import Failure
@@ -95,9 +95,9 @@ def test_a_stream_and_a_body_say_the_same(steps: list[GenerateEvent]) -> None:
     assert one.choices[0].finish_reason == other.choices[0].finish_reason
 
 
-def test_a_stream_opens_at_once_names_the_role_once_and_is_done_once() -> None:
+def test_a_stream_names_the_role_once_and_is_done_once() -> None:
     said = streamed([decision(), text("a"), text("b"), ended()])
-    assert said[0] == OPEN
+    assert said[0] == b""
     assert said[-1].endswith(DONE) and b"".join(said).count(DONE) == 1
     deltas = [chunk["choices"][0]["delta"] for chunk in parsed(said)]
     assert deltas == [{"role": "assistant", "content": "", "refusal": None}, {"content": "a"}, {"content": "b"}, {}]
@@ -126,7 +126,7 @@ def test_a_stream_that_fails_says_so_and_is_not_done(before: list[GenerateEvent]
 @pytest.mark.parametrize(
     ("reason", "kind"),
     [("PROVIDER_FAILED", Unavailable), ("PROVIDER_CUT", Unavailable), ("INTERRUPTED", Unavailable),
-     ("CONTEXT_TOO_LONG", Invalid), ("MODEL_BUSY", Exhausted)],
+     ("CONTEXT_TOO_LONG", Invalid), ("MODEL_BUSY", Exhausted), ("ROOM_BUSY", Exhausted)],
 )  # fmt: skip
 def test_an_answer_in_one_piece_that_fails_is_a_refusal(reason: str, kind: type[Refusal]) -> None:
     with pytest.raises(kind) as caught:
@@ -169,6 +169,41 @@ async def test_a_silence_is_broken_again_and_again_and_only_a_silence() -> None:
         await write(b"word")
         assert b"word" in {await written.get(), await written.get()}
     assert written.empty()
+
+
+async def test_a_stream_opens_soon_when_there_is_nothing_to_say_yet() -> None:
+    written: asyncio.Queue[bytes] = asyncio.Queue()
+    async with asyncio.timeout(5), beating(written.put, HEARTBEAT, 60.0, first_s=0.02):
+        assert await written.get() == HEARTBEAT
+    assert written.empty()
+
+
+async def test_a_stream_that_speaks_at_once_needs_no_opening() -> None:
+    written: list[bytes] = []
+
+    async def send(data: bytes) -> None:
+        written.append(data)
+
+    async with asyncio.timeout(5), beating(send, HEARTBEAT, 60.0, first_s=0.02) as write:
+        await write(b"word")
+        await asyncio.wait([asyncio.ensure_future(asyncio.Event().wait())], timeout=0.1)  # the opening would be due
+    assert written == [b"word"]
+
+
+async def test_a_word_that_cannot_be_written_ends_the_stream() -> None:
+    async def send(data: bytes) -> None:
+        tried.set()
+        if data == HEARTBEAT:
+            raise ConnectionError("gone")
+
+    async def stream() -> None:
+        async with asyncio.timeout(5), beating(send, HEARTBEAT, 0.01) as write:
+            await tried.wait()
+            await write(b"word")
+
+    tried = asyncio.Event()
+    with pytest.raises(ConnectionError):
+        await stream()
 
 
 async def test_nothing_is_said_into_a_write_that_waits() -> None:

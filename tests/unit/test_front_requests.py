@@ -11,18 +11,21 @@ from hypothesis import strategies as st
 
 from services.common.errors import CATALOGUE, Invalid, NotFound
 from services.common.openai import type_and_code
+from services.router.covers import MINILM
 from services.router.front.embeddings import MOST_INPUTS, read_vectors
-from services.router.front.names import MINILM, Menu
+from services.router.front.names import Menu
 from services.router.front.requests import Asked, read_asked
 from services.router.offers import Offer, Provider
 from soma.router.v1.routing_pb2 import Message
 
 ACME, OTHER = Provider("acme", "openai"), Provider("other", "openai")
+HERE, VECTORS = Provider("minilm", "openai", jurisdictions=frozenset({"here"})), frozenset({"embeddings"})
 OFFERS = (
     Offer(ACME, "grande", "premium", None, 1000, 100, 100),
     Offer(ACME, "away", "premium", None, 1000, 100, 100, closed="It is ill."),
     Offer(OTHER, "org/grande:8b", "slm", None, 1000, 100, 100),
-    Offer(OTHER, "vectors", "slm", None, 1000, 100, 100, capabilities=frozenset({"embeddings"})),
+    Offer(OTHER, "vectors", "slm", None, 1000, 100, 100, capabilities=VECTORS),
+    Offer(HERE, MINILM, "slm", None, 1000, 100, 100, capabilities=VECTORS),
 )
 MENU = Menu(OFFERS)
 JSON = st.recursive(
@@ -68,10 +71,10 @@ def test_a_model_that_answers_nobody_is_unknown(name: str) -> None:
 
 def test_a_key_names_its_own_models_under_any_name_and_no_others() -> None:
     bound = Menu(OFFERS, frozenset({"grande", "soma/slm"}))
-    assert [name for name, _ in bound.names()] == ["soma/slm", "acme/grande"]
+    assert [name for name, _ in bound.names()] == ["soma/slm", "acme/grande", "other/org/grande:8b"]
     assert bound.chat("acme/grande") == ("auto", ["acme/grande"])
     assert bound.chat("soma/slm") == ("slm", [])
-    for name in ("soma/auto", "soma/premium", "org/grande:8b", "away"):
+    for name in ("soma/auto", "soma/premium", "away"):
         with pytest.raises(NotFound):
             bound.chat(name)
     with pytest.raises(NotFound):
@@ -118,6 +121,12 @@ def test_what_is_wished_of_the_answer_goes_along() -> None:
     assert json.loads(request.tools.tools[0].parameters) == schema == json.loads(request.response_format.schema)
     assert request.response_format.strict
     assert not asked(response_format={"type": "text"}).request.HasField("response_format")
+
+
+def test_who_does_not_stream_waits_for_no_pieces() -> None:
+    assert [asked(**more).request.whole for more in ({}, {"stream": False}, {"stream": None}, {"stream": True})] == [
+        True, True, True, False,
+    ]  # fmt: skip
 
 
 def test_hints_in_the_metadata_reach_the_router_and_the_rest_is_the_clients_own() -> None:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from services.common.learning.choose import MOST_EXPLORED, SHARPNESS, Weights, weights_of
 from services.common.learning.posterior import Outcome, Posterior, posterior_of
 from services.common.learning.prior import Example, Prior, prior_of, train
 from services.common.learning.signals import COUNT, signals
-from services.common.learning.choose import Weights, weights_of
-from services.router.evaluate.simulate import EXPLORED, SHARPNESS, Step, Trace, simulate
+from services.router.evaluate.simulate import Step, Trace, simulate
 
 N = 160
 
@@ -182,7 +182,7 @@ def test_what_twenty_models_taught_fits_into_100_kilobytes() -> None:
 
 # The simulated bandit: 5,000 decisions, a stationary task, models that nobody knows.
 
-WEIGHTS = weights_of(1.0, SHARPNESS, EXPLORED)
+WEIGHTS = weights_of(1.0, SHARPNESS, MOST_EXPLORED)
 
 
 def world(models: int, steps: int, seed: int, turned: bool = False) -> list[Step]:

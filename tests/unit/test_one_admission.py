@@ -6,11 +6,18 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 SERVICES = Path(__file__).resolve().parents[2] / "services"
-MODELS = SERVICES / "router" / "models"
-SPENDS = {"stream", "vectors_from"}
-"""What of services/router/models sends a request to a provider."""
+ROUTER = SERVICES / "router"
+SPENDS = {"stream", "vectors_from", "embed"}
+"""What sends a request to a provider, by whichever door it is held."""
 CALLERS = {("router/generate.py", "_speak", "stream"), ("router/embed.py", "_ask", "vectors_from")}
+OTHERS = {
+    ("router/front/service.py", "CreateEmbedding", "embed"),
+    ("router/evaluate/report.py", "timed", "embed"),
+}
+"""`Vectorizer.embed`, which admits its calls; and a function of this machine, of which an evaluation is told."""
 
 
 def calls(tree: ast.AST, inside: str = "") -> Iterator[tuple[str, str]]:
@@ -24,15 +31,25 @@ def calls(tree: ast.AST, inside: str = "") -> Iterator[tuple[str, str]]:
         yield from calls(node, here)
 
 
-def of_providers(file: Path) -> Iterator[tuple[str, str, str]]:
-    text = file.read_text()
-    if "services.router.models" in text:
-        yield from ((str(file.relative_to(SERVICES)), *call) for call in calls(ast.parse(text)))
+def router_calls() -> Iterator[tuple[str, str, str]]:
+    """Those of all the router but its models, whatever a file imports."""
+    for file in ROUTER.rglob("*.py"):
+        if not file.is_relative_to(ROUTER / "models"):
+            yield from ((str(file.relative_to(SERVICES)), *call) for call in calls(ast.parse(file.read_text())))
+
+
+@pytest.mark.parametrize("code", ["adapter.stream(p)", "self.adapters[k].stream(p)", "vectors_from(s)", "x.embed(t)"])
+def test_whatever_holds_the_door_the_call_is_seen(code: str) -> None:
+    assert len(list(calls(ast.parse(f"async def f():\n    return {code}")))) == 1
 
 
 def test_those_who_call_providers_are_two_and_both_hold_an_admitted_call() -> None:
-    outside = [file for file in SERVICES.rglob("*.py") if not file.is_relative_to(MODELS)]
-    assert {call for file in outside for call in of_providers(file)} == CALLERS
+    assert set(router_calls()) == CALLERS | OTHERS
+
+
+def test_nobody_but_the_router_holds_what_calls_providers() -> None:
+    others = [file for file in SERVICES.rglob("*.py") if not file.is_relative_to(ROUTER)]
+    assert not [str(file) for file in others if "services.router.models" in file.read_text()]
 
 
 def test_whoever_calls_a_provider_is_handed_what_only_admission_makes() -> None:

@@ -11,11 +11,13 @@ import pytest
 
 from services.common.errors import Invalid
 from services.common.learning.choose import SHARPNESS, weights_of
+from services.router.decide import AUTO, Shape, prepare
+from services.router.live import Live
 from services.router.offers import Figures, Offer, Price, Provider
 from services.router.policies.checks import check_policy
-from services.router.policies.rows import Corrupt, policy_of, rules_of, shown, version_of
+from services.router.policies.rows import CORRUPT_NOTE, Corrupt, Unlearned, policy_of, rules_of, shown, version_of
 from services.router.policies.rules import BUILT_IN, NOWHERE, Rules
-from services.router.providers.view import is_enabled, providers_of, switched
+from services.router.providers.view import Seen, is_enabled, providers_of, switched
 from soma.router.v1.policy_pb2 import ModelPrice, ModelRule, Policy
 from soma.router.v1.routing_pb2 import Hints
 
@@ -212,10 +214,29 @@ def test_a_corrupt_row_is_refused_and_still_shown_to_people(broken: dict[str, An
     assert shown(broken).name == "policies/3"
 
 
-def test_a_learned_part_that_cannot_be_read_makes_the_row_corrupt() -> None:
+def test_a_row_that_says_what_nobody_may_say_is_corrupt_to_all_who_read_it() -> None:
+    gold = row(Policy(highest_tier="gold"))
     with pytest.raises(Corrupt):
-        rules_of(row(Policy(), b"weights"), unreadable)
-    assert policy_of(row(Policy(), b"weights")).name == "policies/3"
+        policy_of(gold)
+    assert (shown(gold).highest_tier, shown(gold).note) == ("", CORRUPT_NOTE)
+
+
+def test_a_row_of_which_the_learned_part_alone_is_corrupt_forbids_what_it_forbade() -> None:
+    strict = Policy(denied_models=["acme/*"], jurisdictions=["eu"], highest_tier="slm")
+    for broken, check in (
+        (row(strict, b"weights"), unreadable),
+        (row(strict, b"weights", learned_body=None), len),
+        (row(strict, b"weights", learned_body=b"weightz"), len),
+    ):
+        with pytest.raises(Unlearned) as caught:
+            rules_of(broken, check)
+        rules = caught.value.rules
+        assert (rules.name, rules.learned, rules.weights.most_explored) == ("policies/3", None, 0)
+        assert (set(rules.tiers), set(rules.jurisdictions)) == ({"slm"}, {"eu"})
+        assert rules.policy.denied_models == ["acme/*"]
+    with pytest.raises(Corrupt) as whole:
+        rules_of(row(Policy(), b"weights", body=b"x"), len)
+    assert not isinstance(whole.value, Unlearned)
 
 
 @pytest.mark.parametrize(
@@ -259,12 +280,47 @@ def test_a_provider_shows_its_models_as_the_tenant_finds_them() -> None:
     rules = Rules(
         Policy(denied_models=["acme/best"], jurisdictions=["eu"], models=[ModelRule(model="globex/usual", quality=0.9)])
     )
-    acme, globex = providers_of(
-        ALL, rules, lambda o: Figures(latency_ms=77, closed="It rests." if o.tier == "slm" else "")
-    )
+    seen = Seen(lambda o: Figures(latency_ms=77, closed="It rests." if o.tier == "slm" else ""), Live().standing)
+    acme, globex = providers_of(ALL, rules, seen)
     assert (acme.name, acme.enabled, globex.name, globex.enabled) == ("providers/acme", True, "providers/globex", True)
     assert [model.closed for model in acme.models] == [
         "The policy denies it.",
-        "The policy lets texts be read in eu alone.",
+        "It reads texts in an unknown place; allowed is eu.",
     ]
     assert next((m.closed, m.quality, m.latency_ms) for m in globex.models) == ("", 0.9, 77)
+
+
+def test_a_model_is_shown_open_exactly_where_a_decision_leaves_it_open() -> None:
+    """By tier, place, price and rules, by the hundred. What moves from moment to moment is looked at by neither."""
+    chance, live = random.Random(11), Live()
+    places = ("eu", "us", "here")
+    seen = Seen(lambda _: Figures(), live.standing)
+    for _ in range(500):
+        offers = tuple(
+            offer(
+                f"p{n}/m", chance.choice(["premium", "standard", "slm"]), price=chance.choice([PRICE, PRICE, None]),
+                where=" ".join(chance.sample(places, chance.randrange(4))), closed=chance.choice(["", "", "No key."]),
+            )
+            for n in range(6)
+        )  # fmt: skip
+        policy = Policy(
+            jurisdictions=chance.sample(places, chance.randrange(3)), denied_models=chance.sample(["p0/*", "p1/m"], 1),
+            highest_tier=chance.choice(["", "standard", "slm"]),
+        )  # fmt: skip
+        rules = Rules(policy)
+        field = prepare(Shape(AUTO), rules.offers(offers), rules)
+        shown_open = {
+            f"{one.name.removeprefix('providers/')}/{model.model}"
+            for one in providers_of(offers, rules, seen)
+            for model in one.models
+            if not model.closed
+        }
+        assert shown_open == {plan.name for plan in field.plans}
+
+
+def test_a_policy_that_leaves_only_this_machine_can_be_made_and_one_that_no_provider_keeps_to_cannot() -> None:
+    here, both = offer("local/small", where="here"), offer("acme/best", where="eu us")
+    check_policy(Policy(jurisdictions=["eu"]), (here,))
+    with pytest.raises(Invalid) as refusal:
+        check_policy(Policy(jurisdictions=["eu"]), (both,))
+    assert refusal.value.metadata["field"] == "policy.jurisdictions"

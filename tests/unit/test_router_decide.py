@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from services.common.errors import Exhausted, Invalid, NotFound, Unavailable
-from services.router.budgets.room import Left, Room
 from services.common.learning.choose import score_of, weights_of
+from services.router.budgets.room import Left, Room
 from services.router.decide import Moment, Question, Shape, decide, next_after, prepare, replay
 from services.router.offers import TIERS, Figures, Offer, Price, Provider
 from services.router.policies.rules import BUILT_IN, Rules
@@ -276,6 +276,9 @@ def test_after_a_failure_the_next_candidate_is_chosen_and_the_failed_one_closed(
     third = next_after(second, "acme cannot be reached.")
     assert third is not None
     assert (third.model, third.tier) == ("small", "slm")
+    assert third.why == (
+        "small answers because first did not: acme fell silent. Nor did second: acme cannot be reached."
+    )
     assert next_after(third, "acme broke.") is None
     assert first.model == "first", "an earlier decision is not changed"
 
@@ -336,6 +339,11 @@ def test_a_key_for_some_models_opens_no_other() -> None:
     assert ask(ALL, "premium", models=frozenset({"soma/standard"})).model == "usual"
 
 
+def test_a_key_for_whatever_the_router_chooses_may_use_any_model_by_its_name_too() -> None:
+    assert ask(ALL, "auto", models=frozenset({"soma/auto"})).model == ask(ALL, "auto").model
+    assert ask(ALL, "auto", models=frozenset({"soma/auto"}), hints=Hints(models=["small"])).model == "small"
+
+
 def left(microusd: int, tier: str = "") -> Left:
     return Left("budgets/1", "the budget of acme for this day", tier, microusd, None, None, None)
 
@@ -358,6 +366,14 @@ def test_a_spent_budget_says_which_what_is_left_and_what_cheaper_tier_is_open() 
         ask(offers, "auto", hints=Hints(models=["best"]), room=[left(7)])
     assert refused.value.reason == "BUDGET_SPENT"
     assert refused.value.metadata == {"budget": "budgets/1", "cheaper_tier": "slm", "left_microusd": "7"}
+
+
+def test_no_dearer_tier_is_offered_as_a_cheaper_one() -> None:
+    offers = [offer("best", "premium", price=Price(0, 0)), offer("small", "slm")]
+    with pytest.raises(Exhausted) as refused:
+        ask(offers, "slm", room=[left(7, "slm")])
+    assert refused.value.metadata["cheaper_tier"] == ""
+    assert "Ask an admin" in refused.value.message
 
 
 EXPLORING = Rules(Policy(name="policies/1", most_explored=0.2), learned=b"something")
@@ -390,6 +406,17 @@ def test_a_recorded_decision_is_made_again_bit_for_bit() -> None:
             continue
         recorded = decision.SerializeToString(deterministic=True)
         assert replay(Decision.FromString(recorded)).SerializeToString(deterministic=True) == recorded
+
+
+def test_a_decision_that_was_moved_is_made_again_bit_for_bit() -> None:
+    chance = random.Random(3)
+    offers = [offer(f"m{n}", TIERS[n % 3], quality=chance.random()) for n in range(6)]
+    for tier in [*TIERS, "auto"] * 5:
+        moved = next_after(ask(offers, tier, rules=EXPLORING, draw=chance.random()), "acme fell silent.")
+        while moved is not None:
+            recorded = moved.SerializeToString(deterministic=True)
+            assert replay(Decision.FromString(recorded)).SerializeToString(deterministic=True) == recorded
+            moved = next_after(moved, "acme cannot be reached.")
 
 
 def test_a_changed_figure_makes_another_decision() -> None:

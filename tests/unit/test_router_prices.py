@@ -7,11 +7,28 @@ import subprocess
 import sys
 from pathlib import Path
 from types import MappingProxyType
+from uuid import uuid4
 
+import msgspec
 import pytest
 
-from services.router.offers import Price
-from services.router.prices import Listed, PriceTable, known_price, per_million, price_table, read_table
+from services.router.catalog import offer_of
+from services.router.decide import Moment, Question, Shape, decide, most_of, prepare
+from services.router.entries import ModelEntry, ProviderEntry
+from services.router.offers import Above, Figures, Offer, Price, Provider
+from services.router.policies.rules import BUILT_IN
+from services.router.prices import (
+    Listed,
+    PriceTable,
+    Row,
+    billed,
+    known_price,
+    listed_of,
+    per_million,
+    price_table,
+    read_table,
+)
+from services.router.window import Size
 
 
 @pytest.mark.parametrize(
@@ -96,6 +113,63 @@ def test_tokens_of_a_cache_are_parts_of_the_input(tokens: int, cached: int, writ
     price = Price(1_000_000, 0, 100_000, 1_250_000)
     assert price.cost_microusd(tokens, 0, cached, written) == cost
     assert cost <= price.most_microusd(tokens, 0)
+
+
+LONG = {
+    "input_cost_per_token": 1e-06, "output_cost_per_token": 5e-06, "cache_read_input_token_cost": 1e-07,
+    "input_cost_per_token_above_200k_tokens": 2e-06, "output_cost_per_token_above_200k_tokens": 7.5e-06,
+    "cache_read_input_token_cost_above_200k_tokens": 2e-07, "input_cost_per_token_above_200k_tokens_batches": 9.0,
+    "input_cost_per_token_above_1hr": 9.0, "mode": "chat",
+}  # fmt: skip
+
+
+def long_price(**more: float) -> Price:
+    listed = listed_of(msgspec.convert(LONG | more, Row), LONG | more)
+    assert listed is not None
+    return listed.price
+
+
+def test_a_longer_prompt_costs_what_the_table_says_of_long_ones_with_its_answer() -> None:
+    price = long_price()
+    assert price.above == Above(200_000, Price(2_000_000, 7_500_000, 200_000))
+    assert price.cost_microusd(200_000, 1000) == 200_000 + 5000
+    assert price.cost_microusd(200_001, 1000) == 400_002 + 7500
+    assert price.cost_microusd(300_000, 0, cached=100_000) == 400_000 + 20_000
+    assert price.most_microusd(200_000, 1000) == 205_000
+    assert price.most_microusd(200_001, 1000) == 407_502
+
+
+def test_of_several_lengths_the_least_counts_with_the_highest_prices() -> None:
+    price = long_price(input_cost_per_token_above_128k_tokens=1.5e-06, output_cost_per_token_above_128k_tokens=6e-06)
+    assert price.above == Above(128_000, Price(2_000_000, 7_500_000, 200_000))
+
+
+@pytest.mark.parametrize("tokens", [1000, 200_000, 200_001, 500_000])
+def test_a_decision_holds_the_most_that_a_long_prompt_can_cost(tokens: int) -> None:
+    price = long_price()
+    long = Offer(Provider("acme", "openai"), "gpt-x", "standard", price, 1_000_000, 4000, 100)
+    question = Question(Size((tokens,), tokens))
+    decision = decide(question, prepare(Shape(), (long,), BUILT_IN), Moment(lambda _: Figures()), uuid4())
+    assert decision.held_microusd == most_of(question, long).microusd == price.most_microusd(tokens, 4000)
+    assert decision.estimated_cost_microusd == price.cost_microusd(tokens, 300)
+    assert decision.held_microusd >= price.cost_microusd(tokens, 4000, tokens // 2)
+
+
+def test_what_the_table_says_to_cost_nothing_is_free_on_machines_of_ours_alone(table: PriceTable) -> None:
+    free = table.find("free", "acme")
+    assert (billed(free, is_ours=False), billed(free, is_ours=True)) == (None, Price(0, 0))
+    dear = table.find("gpt-x", "acme")
+    assert billed(dear, is_ours=False) == billed(dear, is_ours=True) == Price(3_000_000, 4_000_000)
+    assert billed(None, is_ours=True) is None
+
+
+@pytest.mark.parametrize(("url", "price"), [("https://acme.test/v1", None), ("http://127.0.0.1:9/v1", Price(0, 0))])
+def test_a_provider_elsewhere_is_never_taken_to_be_free(table: PriceTable, url: str, price: Price | None) -> None:
+    model, entry = ModelEntry("free", "standard"), ProviderEntry("acme", url)
+    offer = offer_of(model, entry, Provider("acme", "openai", url), "", "", table)
+    assert offer.price == price
+    given = offer_of(ModelEntry("free", "standard", 0, 0), entry, Provider("acme", "openai", url), "", "", table)
+    assert given.price == Price(0, 0)
 
 
 def test_a_window_that_is_no_number_is_unknown(table: PriceTable) -> None:

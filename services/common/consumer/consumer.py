@@ -89,6 +89,9 @@ class Consumer:
     grace_s: float = 3.0
     """How long what is under way may take when the consumer is told to end."""
     measure_s: float = 5.0
+    gather_s: float = 0.0
+    """What comes gathers for so long, unless it comes after a silence or the group is behind: few large transactions in
+    place of many small ones, where nobody waits for what the handler does."""
 
     async def run(self) -> None:
         """Until cancelled: then what is under way comes to its end, as far as the grace lets it."""
@@ -112,7 +115,7 @@ class Consumer:
         """Join the group and work what comes, until something is away."""
         async with self._transaction() as tx:
             await marks.roll(tx)
-        async with self.log.reader(self.group, self.topics) as reader:
+        async with self.log.reader(self.group, self.topics, gather_s=self.gather_s) as reader:
             lanes = Lanes(lambda run: self._work(reader, run), self.at_once, self.batch)
             try:
                 while True:
@@ -239,13 +242,17 @@ class Consumer:
 
     async def _retry(self) -> None:
         """Try the letter that has been due for the longest, or look again a little later."""
-        async with self._transaction() as tx:
-            letter = await letters.claim(tx, self.group, self.deadline_s + 2 * self.slack_s)
-        crash.here("consumer: claimed")
+        letter = await self._claim() if await letters.is_due(self.db, self.group) else None
         if letter is None:
             await asyncio.sleep(self.patience.look_s)
         else:
             await finished(self._try(letter), self.grace_s)
+
+    async def _claim(self) -> Letter | None:
+        async with self._transaction() as tx:
+            letter = await letters.claim(tx, self.group, self.deadline_s + 2 * self.slack_s)
+        crash.here("consumer: claimed")
+        return letter
 
     async def _try(self, letter: Letter) -> None:
         async def begin(_tx: Transaction, tally: Tally) -> Sequence[Entry]:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from services.common.db import Record, Transaction
+from services.common.db import Database, Record, Transaction
 from services.common.log.log import Entry, LeaseLost
 
 REASON_LETTERS = 500
@@ -41,6 +41,9 @@ WHERE ("group", id) = (
     ORDER BY due_time LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING {COLUMNS}
 """  # noqa: S608 - constants
+IS_DUE = """
+SELECT EXISTS (SELECT FROM soma.retries WHERE "group" = $1 AND state = 'waiting' AND due_time <= now()) AS due
+"""
 DONE = """
 DELETE FROM soma.retries WHERE "group" = $1 AND id = $2 AND attempt = $3 AND state = 'waiting' RETURNING true
 """
@@ -98,6 +101,11 @@ async def put_off(tx: Transaction, group: str, entry: Entry, delay_s: float | No
 async def bury(tx: Transaction, group: str, dead: Sequence[tuple[Entry, str]]) -> None:
     """They are given up without an attempt, each for its reason."""
     await _keep(tx, group, "dead", 0, 0, dead)
+
+
+async def is_due(db: Database, group: str) -> bool:
+    """Whether there is a letter to claim."""
+    return bool((await db.look(IS_DUE, group))[0]["due"])
 
 
 async def claim(tx: Transaction, group: str, claim_s: float) -> Letter | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+import msgspec
 from google.protobuf.message import Message
 
 from services.common import schemas
@@ -34,7 +35,7 @@ def flaw(entry: Entry) -> str:
         return f"No event of this release belongs to the topic {entry.topic}."
     validator = schemas.validator(name)
     try:
-        body = json.loads(entry.payload.decode())
+        body = body_of(entry.payload)
         version = body.get("version") if isinstance(body, dict) else None
         if isinstance(version, int) and version > VERSION:
             return f"The event has version {version}; this release knows up to {VERSION}. Upgrade, then retry it."
@@ -44,6 +45,14 @@ def flaw(entry: Entry) -> str:
         return "The payload is no JSON."
     except Exception as fault:  # JSON that Python cannot hold: too deep, halves of characters, endless numbers
         return f"The payload cannot be read: {type(fault).__name__}."
+
+
+def body_of(payload: bytes) -> Any:
+    """What JSON says: the fast way, and where that takes less than others the slow one."""
+    try:
+        return msgspec.json.decode(payload)
+    except msgspec.DecodeError:
+        return json.loads(payload.decode())
 
 
 def mismatch(entry: Entry, body: Mapping[str, Any]) -> str:

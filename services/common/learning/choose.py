@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 from soma.router.v1.policy_pb2 import Policy
 
-MIDDLE = 0.5
 DIAL = 0.5
 MOST_EXPLORED = 0.05
-SHARPNESS = 20.0
-"""A model that seems a fifth of the scale worse is tried as often as it would be among four more."""
+SHARPNESS = 50.0
+"""A model that seems a fifth of the scale worse is tried as often as it would be among ten more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,9 +114,12 @@ class Log(Protocol):
         the engine is away: the relay tries again.
         """
 
-    def reader(self, group: str, topics: Sequence[str]) -> AbstractAsyncContextManager[Reader]:
+    def reader(
+        self, group: str, topics: Sequence[str], *, gather_s: float = 0.0
+    ) -> AbstractAsyncContextManager[Reader]:
         """Join the group. Partitions are shared out among its members; one that is gone for 10 s loses its own. A group
-        that is new stands at the beginning."""
+        that is new stands at the beginning. A reader that has read all there was lets what comes next gather for
+        `gather_s`; one that is behind does not wait."""
 
     async def ends(self, topic: str) -> Mapping[Place, tuple[int, int]]:
         """The first offset there is and the one after the last, for each partition."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 MICROUSD = 1_000_000
 DEAREST_USD = 1_000_000_000
 SHOWN = 1000
+COLUMNS = ("key", "begins with", "person", "team", "models", "budget", "state", "title")
+ONLY_WIDE = ("begins with", "team", "models", "budget")
+"""What a terminal narrower than this many columns is not shown: `--json` shows all. A key's name has to stay on one
+line, to be copied."""
+WIDE = 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +46,12 @@ def create(home: Path, asked: Asked) -> str:
     from services.router.keys.issue import issue
     from soma.router.v1.key_service_pb2 import CreateKeyRequest
 
-    stack, caller, wanted = load_stack(home), operator(asked.tenant), key_of(asked)
+    stack, caller, wanted, models = load_stack(home), operator(asked.tenant), key_of(asked), models_of(home)
 
     async def work() -> Key:
         check(CreateKeyRequest(key=wanted))
         async with opened(stack, "router") as db, db.tenant(caller, action="key.created") as tx:
-            key = await issue(tx, wanted)
+            key = await issue(tx, wanted, models)
             tx.about(key.name)
             return key
 
@@ -93,10 +98,24 @@ def revoke(home: Path, tenant: str, name: str) -> str:
     return f"{key.name} of {key.person} is revoked: within a second nobody takes it any more."
 
 
+def models_of(home: Path) -> Collection[tuple[str, str]]:
+    """All of the catalogue, by provider and name: ours and those of `soma provider`. Fault for a broken file."""
+    from services.router.entries import Unreadable, built_in, merge, parse
+
+    file = home / "providers.toml"
+    try:
+        entries = merge(built_in(), parse(file) if file.exists() else ())
+    except Unreadable as fault:
+        raise Fault(str(fault)) from fault
+    return [(entry.name, model.name) for entry in entries for model in entry.model]
+
+
 def key_of(asked: Asked) -> Key:
-    """Raises Fault for what is no text, or no amount."""
+    """Raises Fault for nobody, for what is no text, or no amount."""
     from soma.router.v1.key_pb2 import Key
 
+    if not asked.person.partition("@")[0].strip():
+        raise Fault("--person is empty. Say whose calls they are: a name of the tenant, or a subject.")
     person = asked.person if "@" in asked.person else f"{asked.person}@{asked.tenant}"
     try:
         key = Key(person=person, team=asked.team, models=asked.models, title=asked.title)
@@ -126,14 +145,23 @@ def in_short(keys: Sequence[Key]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    console = Console(highlight=False)
+    columns = [column for column in COLUMNS if console.width >= WIDE or column not in ONLY_WIDE]
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    for column in ("key", "begins with", "person", "team", "models", "budget", "state", "title"):
-        table.add_column(column, overflow="fold")
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column == "key")
     for key in keys:
-        money = f"${key.budget_microusd / MICROUSD:,.2f}" if key.HasField("budget_microusd") else "-"
-        told = (key.name, key.hint, key.person, key.team or "-", ", ".join(key.models) or "all", money, state_of(key))
-        table.add_row(*(Text(plain(value)) for value in (*told, key.title)))
-    Console(highlight=False).print(table)
+        told = told_of(key)
+        table.add_row(*(Text(plain(told[column])) for column in columns))
+    console.print(table)
+
+
+def told_of(key: Key) -> Mapping[str, str]:
+    """By column."""
+    money = f"${key.budget_microusd / MICROUSD:,.2f}" if key.HasField("budget_microusd") else "-"
+    models = ", ".join(key.models) or "all"
+    values = (key.name, key.hint, key.person, key.team or "-", models, money, state_of(key), key.title)
+    return dict(zip(COLUMNS, values, strict=True))
 
 
 def state_of(key: Key) -> str:

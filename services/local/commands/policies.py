@@ -46,14 +46,16 @@ def show(home: Path, tenant: str, as_json: bool) -> None:
 
 def activate(home: Path, tenant: str, version: str) -> str:
     """Let a version hold; returns what is now true."""
+    from services.common.learning.posterior import posterior_of
+    from services.common.learning.prior import shipped
     from services.router.policies import switching
 
-    stack, caller = load_stack(home), operator(tenant)
+    stack, caller, prior = load_stack(home), operator(tenant), shipped()
     name = version if version.startswith("policies/") else f"policies/{version}"
 
     async def work() -> Policy:
         async with opened(stack, "router") as db, db.tenant(caller, action="policy.activated") as tx:
-            return await switching.activate(tx, name, len)
+            return await switching.activate(tx, name, lambda learned: posterior_of(learned, prior))
 
     return holds(tenant, at_database(work()))
 
@@ -66,7 +68,7 @@ def roll_back(home: Path, tenant: str) -> str:
 
     async def work() -> Policy:
         async with opened(stack, "router") as db, db.tenant(caller, action="policy.rolled_back") as tx:
-            return await switching.roll_back(tx, len)
+            return await switching.roll_back(tx)
 
     return holds(tenant, at_database(work()))
 

@@ -106,6 +106,7 @@ def remove(home: Path, name: str) -> str:
 
 def model_entry(asked: Asked) -> dict[str, Any]:
     """The model with its price. Fault when nobody knows what it costs."""
+    from services.router.entries import is_here
     from services.router.prices import known_price
 
     if (asked.price_in is None) != (asked.price_out is None):
@@ -113,7 +114,7 @@ def model_entry(asked: Asked) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": asked.model, "tier": asked.tier}
     if asked.price_in is not None:
         entry |= {"price_in": asked.price_in, "price_out": asked.price_out}
-    elif known_price(asked.model, asked.litellm or asked.name) is None:
+    elif known_price(asked.model, asked.litellm or asked.name, is_ours=is_here(asked.base_url)) is None:
         raise Fault(
             f"Nobody knows what {asked.model} costs at {asked.name}. "
             "Say it in micro-USD per million tokens: --price-in 150000 --price-out 600000"
@@ -189,7 +190,7 @@ def listed(home: Path) -> list[tuple[str, str, str, str, str]]:
     for entry in entries:
         has_key = (home / "secrets" / entry.name).exists() or bool(entry.key_env or entry.key_vault)
         for model in entry.model if entry.kind != "scripted" else ():
-            price = price_of(model, listing(model, entry, prices))
+            price = price_of(model, listing(model, entry, prices), is_ours=entry.is_self_hosted)
             state = "open" if has_key or not entry.needs_key else "no key"
             rows.append((entry.name, model.name, model.tier, _price(price), state))
     return rows

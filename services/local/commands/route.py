@@ -63,7 +63,7 @@ def measured(known: Sequence[Row], test: Sequence[Row] | None, budget_usd: float
     embeddings = embedded([*known, *(fresh or ())], model)
     evaluation = Evaluation(embeddings, (lambda texts: list(model.encode(texts))) if model else None, budget_usd)
     try:
-        return evaluation.folds(known) if fresh is None else evaluation.on(known, fresh)
+        return evaluation.folds(known, say=say) if fresh is None else evaluation.on(known, fresh)
     except Unfit as error:
         raise Fault(str(error)) from error
 
@@ -121,9 +121,10 @@ def show(report: Report) -> None:
     table.add_column("", no_wrap=True)
     table.add_column("accuracy", justify="right")
     table.add_column("cost", justify="right")
-    others = [("random", report.random), ("ours", report.ours), ("oracle", report.oracle)]
+    ours = "ours" if report.ours.cost_usd is not None else "ours, the better model each time"
+    others = [("random", report.random), (ours, report.ours), ("oracle", report.oracle)]
     for name, one in [*report.models.items(), *others, *along(report)]:
-        table.add_row(name, *cells(one), style="dim" if name.startswith("ours,") else "")
+        table.add_row(name, *cells(one), style="dim" if name.startswith("ours,") and name != ours else "")
     console = Console(highlight=False)
     console.print(table)
     console.print("\n".join(["", *sentences(report)]), soft_wrap=True)
@@ -142,6 +143,11 @@ def along(report: Report) -> list[tuple[str, Result]]:
 
 def sentences(report: Report) -> list[str]:
     lines = []
+    if report.ours.cost_usd is None:
+        lines.append(
+            "Nobody said what calls cost, so nothing speaks for a weaker model: "
+            "ours is then the strong model alone, or nearly so."
+        )
     if report.apgr is not None and report.cpt50 is not None and report.cpt80 is not None:
         lines.append(
             f"APGR {report.apgr:.3f} (random 0.500), CPT(50 %) {report.cpt50:.0%}, CPT(80 %) {report.cpt80:.0%}"

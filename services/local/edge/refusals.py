@@ -8,6 +8,7 @@ from typing import Any
 
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
+from services.common.api_keys import PREFIX
 from services.common.errors import DOMAIN
 
 SAID = "%LOCAL_REPLY_BODY%"
@@ -27,6 +28,12 @@ REFUSALS: Mapping[int, tuple[int, str, str]] = {
 
 
 NO_METHOD = (code_pb2.UNIMPLEMENTED, "PATH_UNKNOWN", "No such method is served here. Look it up in the contract.")
+KEY_ELSEWHERE = (
+    code_pb2.UNAUTHENTICATED,
+    "TOKEN_REFUSED",
+    "An API key opens the OpenAI paths alone. Sign in, and send your token here.",
+)
+"""The room's own words: to the edge a key is but a token that is none."""
 KEYS_UNKNOWN = (
     code_pb2.UNAVAILABLE,
     "ROOM_UNAVAILABLE",
@@ -47,6 +54,7 @@ def mappers() -> list[JSON]:
     """Envoy's local_reply_config: one for each status, then those that no one foresaw."""
     return [
         {**in_json(of_details("Jwks_remote_fetch"), *KEYS_UNKNOWN), "status_code": 503},
+        in_json(with_key(), *KEY_ELSEWHERE),
         *(in_json(of_status(status), *refusal) for status, refusal in REFUSALS.items()),
         {**in_json(of_status(403), *REFUSALS[401]), "status_code": 401},  # another audience: a room would say 401 too
         in_json(of_status(500, "GE"), *REFUSALS[503]),
@@ -72,6 +80,7 @@ def grpc_refusals() -> list[tuple[JSON, tuple[int, str, str]]]:
     return [
         (of_details("Jwks_remote_fetch"), KEYS_UNKNOWN),
         (of_details("rbac_access_denied"), STRANGER),
+        (with_key(), KEY_ELSEWHERE),
         *((of_status(status), refusal) for status, refusal in known.items()),
         (of_status(500, "GE"), REFUSALS[503]),
         (of_status(400, "GE"), REFUSALS[400]),
@@ -131,6 +140,12 @@ def of_status(status: int, comparison: str = "EQ") -> JSON:
     """Replies with this HTTP status, or one from there on (GE)."""
     value = {"default_value": status, "runtime_key": f"edge.refusal.{comparison}.{status}"}
     return {"status_code_filter": {"comparison": {"op": comparison, "value": value}}}
+
+
+def with_key() -> JSON:
+    """Replies that refuse an API key as a token."""
+    header = {"name": "authorization", "string_match": {"prefix": f"Bearer {PREFIX}"}}
+    return {"and_filter": {"filters": [of_status(401), {"header_filter": {"header": header}}]}}
 
 
 def of_details(part: str) -> JSON:

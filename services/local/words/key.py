@@ -13,8 +13,8 @@ app = typer.Typer(help="API keys for the OpenAI paths.", no_args_is_help=True)
 
 @app.command("create")
 def key_create(
+    person: Annotated[str, typer.Option(help="Whose calls they are: a subject, or a name of the tenant.")],
     tenant: Tenant = "acme",
-    person: Annotated[str, typer.Option(help="Whose calls they are: a subject, or a name of the tenant.")] = "member",
     team: Annotated[str, typer.Option(help="Whose budget they fall under besides.")] = "",
     budget_usd: Annotated[str, typer.Option(help="What it may cost in all, in dollars, such as 2.50.")] = "",
     model: Annotated[

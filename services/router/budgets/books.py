@@ -76,7 +76,10 @@ class Books:
     def settle(self, call: Call, settlement: Settlement) -> asyncio.Task[None]:
         """Book what the call used, beside it: once, however often it is asked for. A call that was never admitted is
         left alone. Tried for two minutes while Postgres is away; then it stands in the log, and the hold expires."""
-        return self._settlements.begin(call, settlement)
+        settling = self._settlements.begin(call, settlement)
+        running = self._running.setdefault(call.caller.tenant, set())
+        settling.add_done_callback(lambda _: running.discard(settlement.decision.id))
+        return settling
 
     async def wait(self, settling: asyncio.Task[None]) -> None:
         """Until it is settled, for two seconds at most."""
@@ -127,11 +130,12 @@ class Books:
         except Refusal as refusal:
             log().warning("leases not renewed", tenant=tenant, why=refusal.message)
             return False
+        except Exception as fault:  # the leases of other tenants do not end with it
+            log().error("leases not renewed", tenant=tenant, exc_info=fault)
+            return False
         return True
 
     async def _settle(self, call: Call, settlement: Settlement) -> None:
-        tenant, decision = call.caller.tenant, settlement.decision
-        self._running.get(tenant, set()).discard(decision.id)
         booked = await self._put(call, Settle(call, settlement))
         if booked.overrun_microusd or booked.overrun_tokens:
             self._report_overrun(call, settlement, booked)

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from services.common.errors import Exhausted, Refusal
-from services.router.budgets.entries import Entry, Settle
+from services.router.budgets.entries import Admit, Entry
 from services.router.budgets.ledger import Booked
 
 MOST_AT_ONCE = 64
 MOST_WAITING = 1024
-MOST_SETTLING = 4096
-"""Settlements wait where new calls are refused: they make room."""
+MOST_GOING_ON = 4096
+"""What calls that were admitted need waits where new ones are refused: settlements make room."""
 
 Write: TypeAlias = Callable[[Sequence[Entry]], Awaitable[list[Booked | ValueError]]]
 
@@ -38,7 +38,7 @@ class Lane:
     async def put(self, entry: Entry) -> Booked:
         """What became of it. An entry whose caller goes away before its turn is not written. Raises what `write`
         raises, ValueError for an entry that cannot be told, Exhausted ROOM_BUSY when too many wait."""
-        if len(self.waiting) >= (MOST_SETTLING if isinstance(entry, Settle) else MOST_WAITING):
+        if len(self.waiting) >= (MOST_WAITING if isinstance(entry, Admit) else MOST_GOING_ON):
             message = "Too many calls of your tenant begin at once. Try again in a moment."
             raise Exhausted("ROOM_BUSY", message, retry_after_s=1)
         one = Waiting(entry, asyncio.get_running_loop().create_future())

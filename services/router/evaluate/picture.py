@@ -39,9 +39,10 @@ def drawn(title: str, across: str, up: str, ours: Sequence[Point], marks: Sequen
     for name, a, b in marks:
         (x1, y1), (x2, y2) = at(a), at(b)
         parts.append(f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" stroke="#999" stroke-dasharray="4"/>')
-        parts.append(f'<circle cx="{x2}" cy="{y2}" r="3" fill="#999"/>' + text(x2 - 6, y2 - 8, name, "end"))
+        parts.append(f'<circle cx="{x2}" cy="{y2}" r="3" fill="#999"/>' + label(x2, y2, name))
     line = " ".join(f"{x},{y}" for x, y in map(at, ours))
     parts.append(f'<polyline points="{line}" fill="none" stroke="#06c" stroke-width="2"/>')
+    parts.append(label(*at(ours[len(ours) // 2]), "ours"))
     style = 'font-family="sans-serif" font-size="12"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDE} {HIGH}" {style}>'
     return head + '<rect width="100%" height="100%" fill="#fff"/>' + "".join(parts) + "</svg>\n"
@@ -50,6 +51,11 @@ def drawn(title: str, across: str, up: str, ours: Sequence[Point], marks: Sequen
 def bounds(numbers: Sequence[float]) -> tuple[float, float]:
     low, high = min(numbers), max(numbers)
     return (low, high) if high > low else (low, low + 1)
+
+
+def label(x: float, y: float, name: str) -> str:
+    """Beside a point, on the side where there is room."""
+    return text(x + 6, y - 8, name) if x < WIDE / 2 else text(x - 6, y - 8, name, "end")
 
 
 def text(x: float, y: float, words: str, anchor: str = "start") -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from services.common.learning.choose import score_of, weights_of
+from services.common.learning.choose import MOST_EXPLORED, SHARPNESS, score_of, weights_of
 from services.common.learning.posterior import Posterior
 from services.router.evaluate import curve
 from services.router.evaluate.routed import (
@@ -25,7 +25,7 @@ from services.router.evaluate.routed import (
     within,
 )
 from services.router.evaluate.rows import Row, sameness
-from services.router.evaluate.simulate import EXPLORED, SHARPNESS, WINDOWS, Step, simulate
+from services.router.evaluate.simulate import WINDOWS, Step, simulate
 
 Embed = Callable[[Sequence[str]], Sequence[Embedding]]
 FOLDS, MIDDLE = 5, 0.5
@@ -126,19 +126,21 @@ class Evaluation:
             bandit=bandit_of(router, rows, [router.prior.features.of(r.prompt, self.one_of(r), r.task) for r in rows]),
         )
 
-    def folds(self, rows: Sequence[Row], seed: int = 0) -> Report:
-        """The mean of five: each fold is measured by what the other four teach."""
-        place = folded([row.prompt for row in rows], seed)
-        part = Evaluation(self.embeddings, self.embed, None if self.budget_usd is None else self.budget_usd / FOLDS)
-        return mean_of(
-            [
-                part.on(
-                    [row for row, at in zip(rows, place, strict=True) if at != fold],
-                    [row for row, at in zip(rows, place, strict=True) if at == fold],
-                )
-                for fold in range(FOLDS)
-            ]
-        )
+    def folds(self, rows: Sequence[Row], seed: int = 0, say: Callable[[str], None] | None = None) -> Report:
+        """Five of them, each measured by what the other four teach: what they cost together, else the mean. `say` hears
+        of each one."""
+        place, reports = folded([row.prompt for row in rows], seed), []
+        for fold in range(FOLDS):
+            train = [row for row, at in zip(rows, place, strict=True) if at != fold]
+            test = [row for row, at in zip(rows, place, strict=True) if at == fold]
+            reports.append(self.of(len(test) / len(rows)).on(train, test))
+            if say:
+                say(f"Fold {fold + 1} of {FOLDS}: {len(test):,} rows, by what {len(train):,} others teach.")
+        return mean_of(reports)
+
+    def of(self, share: float) -> Evaluation:
+        """With a share of the budget."""
+        return replace(self, budget_usd=None if self.budget_usd is None else self.budget_usd * share)
 
     def dial(self, router: Router, rows: Sequence[Row], expected: Sequence[Sequence[float]]) -> float:
         if self.budget_usd is None:
@@ -183,7 +185,7 @@ def strong_curve(router: Router, rows: Sequence[Row], expected: Sequence[Sequenc
 
 
 def bandit_of(router: Router, rows: Sequence[Row], features: Sequence[Sequence[float]]) -> Bandit:
-    weights = weights_of(MIDDLE, SHARPNESS, EXPLORED)
+    weights = weights_of(MIDDLE, SHARPNESS, MOST_EXPLORED)
     steps = [Step(x, [o.score for o in r.outcomes.values()], worth(r)) for x, r in zip(features, rows, strict=True)]
     strangers = {f"{model} as a stranger": COLD for model in router.models}
     costs = [router.habits[model].cost_usd for model in router.models]
@@ -237,7 +239,9 @@ def mean_of(reports: Sequence[Report]) -> Report:
 
 
 def mean_result(results: Sequence[Result]) -> Result:
-    return Result(mean([r.accuracy for r in results]), mean_known([r.cost_usd for r in results]))
+    """The mean accuracy, and the cost of all rows together."""
+    cost_usd = mean_known([r.cost_usd for r in results])
+    return Result(mean([r.accuracy for r in results]), None if cost_usd is None else cost_usd * len(results))
 
 
 def mean_known(numbers: Sequence[float | None]) -> float | None:

@@ -13,7 +13,6 @@ from services.common.learning.posterior import Outcome, Posterior
 EVERY = 20
 """Outcomes between two trainings."""
 WINDOWS = 10
-SHARPNESS, EXPLORED = 50.0, 0.05
 NEAR = 1e-9
 
 

@@ -15,9 +15,8 @@ from services.router.front.errors import in_band, refusal_of
 from soma.common.v1.model_pb2 import Decision, Usage
 from soma.router.v1.routing_pb2 import GenerateEvent, Outcome, ToolCallDelta
 
-OPEN = b": open\n\n"
-"""A comment, which clients pass over: headers wait for the first byte."""
 HEARTBEAT = b": \n\n"
+"""A comment, which clients pass over."""
 DONE = b"data: [DONE]\n\n"
 ROLE = b'"role":"assistant","content":"","refusal":null'
 encode = msgspec.json.Encoder().encode
@@ -70,17 +69,16 @@ class Chunks:
         if kind == "refusal":
             return self._delta(b'"refusal":' + encode(step.refusal.delta))
         if kind == "decision":
-            return self._decided(step.decision)
+            self._decided(step.decision)
+            return b""
         return self._ended(step.outcome) if kind == "outcome" else b""
 
-    def _decided(self, decision: Decision) -> bytes:
-        is_first = not self.id
+    def _decided(self, decision: Decision) -> None:
         self.id = self.id or f"chatcmpl-{decision.id}"
         head = {"id": self.id, "object": "chat.completion.chunk", "created": self.created, "model": name_of(decision)}
         self._before = b"data: " + encode(head)[:-1] + b',"choices":[{"index":0,"delta":{'
         usage = b',"usage":null' if self.include_usage else b""
         self._after = b'},"logprobs":null,"finish_reason":null}]' + usage + b"}\n\n"
-        return OPEN if is_first else b""
 
     def _delta(self, said: bytes) -> bytes:
         chunk = self._before + said + self._after

@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
+from services.router.covers import MINILM
 from services.router.front.errors import wrong
-from services.router.front.names import MINILM, Menu
+from services.router.front.names import Menu
 from services.router.front.wire import Embedding, parse, read_embedding
 
 MOST_INPUTS = 256

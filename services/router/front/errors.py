@@ -8,7 +8,14 @@ from services.common.errors import Exhausted, Invalid, Refusal, Unavailable
 from services.common.openai import type_and_code
 from soma.common.v1.failure_pb2 import Failure
 
-KINDS: dict[str, type[Refusal]] = {"CONTEXT_TOO_LONG": Invalid, "REQUEST_INVALID": Invalid, "MODEL_BUSY": Exhausted}
+KINDS: dict[str, type[Refusal]] = {
+    "CONTEXT_TOO_LONG": Invalid,
+    "REQUEST_INVALID": Invalid,
+    "MODEL_BUSY": Exhausted,
+    "ROOM_BUSY": Exhausted,
+}
+SOON_S = 1.0
+"""When to try again what may be tried again."""
 
 
 def in_band(failure: Failure) -> bytes:
@@ -19,7 +26,8 @@ def in_band(failure: Failure) -> bytes:
 
 def refusal_of(failure: Failure) -> Refusal:
     """The same for a call whose answer has not begun: a status."""
-    return KINDS.get(failure.reason, Unavailable)(failure.reason, failure.message)
+    kind = KINDS.get(failure.reason, Unavailable)
+    return kind(failure.reason, failure.message, retry_after_s=SOON_S if failure.retryable else None)
 
 
 def wrong(param: str, why: str) -> Invalid:

@@ -6,15 +6,18 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from services.common.errors import NotFound
-from services.router.offers import TIERS, Offer
+from services.router.covers import (
+    AUTO_NAME,
+    CHOSEN_HERE,
+    EMBEDDING,
+    EMBEDS_HERE,
+    MINILM,
+    covers,
+    embeds_here,
+    makes_vectors,
+)
+from services.router.offers import Offer
 
-CHOSEN_HERE = {"soma/auto": "auto", **{f"soma/{tier}": tier for tier in TIERS}}
-"""Names under which the router chooses, with the tier that it begins at."""
-EMBEDDING, MINILM = "soma/embedding", "all-MiniLM-L6-v2"
-EMBEDS_HERE = (EMBEDDING, MINILM, f"local/{MINILM}")
-"""Names of the model on this machine that makes vectors."""
-EMBEDDINGS = "embeddings"
-"""The capability of a model that makes vectors, and answers nothing."""
 SHOWN = 100
 
 
@@ -28,18 +31,18 @@ class Menu:
 
     def chat(self, name: str) -> tuple[str, list[str]]:
         """Tier and models of a request that names it. Raises NotFound MODEL_UNKNOWN."""
-        if name in CHOSEN_HERE and self._may(name):
+        if name in CHOSEN_HERE and self._may_choose(name):
             return CHOSEN_HERE[name], []
-        if any(self._may(offer.name, offer.model) for offer in self._called(name) if not makes_vectors(offer)):
+        if any(covers(self.only, offer) for offer in self._called(name) if not makes_vectors(offer)):
             return "auto", [name]
         raise unknown(name)
 
     def embedding(self, name: str) -> str:
         """The name under which the router knows a model that makes vectors. Raises NotFound MODEL_UNKNOWN."""
-        if name in EMBEDS_HERE and self._may(*EMBEDS_HERE):
-            return MINILM
-        for offer in self._called(name):
-            if makes_vectors(offer) and self._may(offer.name, offer.model):
+        for offer in self.offers:
+            if name in EMBEDS_HERE and embeds_here(offer) and covers(self.only, offer):
+                return MINILM
+            if name in (offer.name, offer.model) and makes_vectors(offer) and covers(self.only, offer):
                 return offer.name
         raise unknown(name)
 
@@ -52,26 +55,23 @@ class Menu:
         if name in dict(self._every()):
             return dict(self._every())[name]
         for offer in self._called(name):
-            if self._may(offer.name, offer.model):
+            if covers(self.only, offer):
                 return offer.provider.name
         raise unknown(name)
 
     def _every(self) -> Iterator[tuple[str, str]]:
-        yield from ((name, "soma") for name in CHOSEN_HERE if self._may(name))
-        yield from ((name, "soma") for name in EMBEDS_HERE[:2] if self._may(*EMBEDS_HERE))
-        for offer in self.offers:
-            if not offer.closed and self._may(offer.name, offer.model):
-                yield offer.name, offer.provider.name
+        yield from ((name, "soma") for name in CHOSEN_HERE if self._may_choose(name))
+        mine = [offer for offer in self.offers if not offer.closed and covers(self.only, offer)]
+        if any(embeds_here(offer) for offer in mine):
+            yield from ((name, "soma") for name in (EMBEDDING, MINILM))
+        yield from ((offer.name, offer.provider.name) for offer in mine)
 
     def _called(self, name: str) -> Iterator[Offer]:
         return (offer for offer in self.offers if name in (offer.name, offer.model))
 
-    def _may(self, *names: str) -> bool:
-        return not self.only or any(name in self.only for name in names)
-
-
-def makes_vectors(offer: Offer) -> bool:
-    return EMBEDDINGS in offer.capabilities
+    def _may_choose(self, name: str) -> bool:
+        """Whoever may use whatever is chosen may say where it begins too."""
+        return not self.only or name in self.only or AUTO_NAME in self.only
 
 
 def unknown(name: str) -> NotFound:

@@ -65,7 +65,7 @@ def request_of(chat: Chat, menu: Menu) -> GenerateRequest:
     tier, models = menu.chat(chat.model)
     bound = min(chat.max_completion_tokens or chat.max_tokens or 0, MOST_TOKENS)
     messages = (message_of(said, f"messages[{n}]") for n, said in enumerate(chat.messages))
-    request = GenerateRequest(messages=messages, tier=tier, max_tokens=bound)
+    request = GenerateRequest(messages=messages, tier=tier, max_tokens=bound, whole=not chat.stream)
     request.hints.models.extend(models)
     put_sampling(request.sampling, chat)
     put_tools(request, chat)

@@ -28,6 +28,8 @@ from soma.router.v1.routing_pb2 import GenerateEvent
 
 JSON, EVENTS = "application/json", "text/event-stream"
 SILENCE_S = 15.0
+OPENS_S = 0.1
+"""Headers go with the first byte: with the answer's, or with a comment's when the model thinks for longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +101,8 @@ class CompletionsService(completions_service_pb2_grpc.CompletionsServiceServicer
         async def send(data: bytes) -> None:
             await context.write(wire.CreateChatCompletionResponse(body=HttpBody(content_type=EVENTS, data=data)))
 
-        if opening := chunks.of(await anext(events)):  # a refusal comes before it, as a status
-            await send(opening)
-        async with beating(send, HEARTBEAT, self._front.silence_s) as write:
+        chunks.of(await anext(events))  # a refusal comes before it, as a status
+        async with beating(send, HEARTBEAT, self._front.silence_s, OPENS_S) as write:
             async for event in events:
                 if data := chunks.of(event):
                     await write(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -13,17 +14,22 @@ from services.common.clock import new_id
 from services.common.db import Database, Transaction
 from services.common.errors import Invalid, NotFound
 from services.common.once import once
+from services.router.covers import is_name
 from services.router.keys import store
 from services.router.keys.bound import bound
+from services.router.offers import Offer
 from soma.router.v1 import key_service_pb2 as wire
 from soma.router.v1.key_pb2 import Key
 
 LISTING = "keys"
+SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
     db: Database
+    offers: Callable[[], Collection[Offer]]
+    """The catalogue as it is now."""
 
     async def create(self, caller: Caller, request: wire.CreateKeyRequest) -> Key:
         async with (
@@ -32,7 +38,7 @@ class Keys:
         ):
             if answer.known is not None:
                 return await found(tx, answer.known.name)
-            key = await issue(tx, request.key)
+            key = await issue(tx, request.key, [offer.key for offer in self.offers()])
             tx.about(answer.keep(Key(name=key.name)).name)
             return key
 
@@ -60,9 +66,11 @@ class Keys:
             return await revoke(tx, request.name)
 
 
-async def issue(tx: Transaction, asked: Key) -> Key:
-    """A new key in the transaction, with its secret: nobody can show it later. Raises Invalid REQUEST_INVALID."""
+async def issue(tx: Transaction, asked: Key, models: Collection[tuple[str, str]]) -> Key:
+    """A new key in the transaction, with its secret: nobody can show it later. `models` are all that there are, by
+    provider and name. Raises Invalid REQUEST_INVALID."""
     check_person(asked)
+    check_models(asked, models)
     check_end(asked, tx.clock.now())
     id, secret = new_id(), new_secret()
     await store.add(tx, id, asked, secret)
@@ -89,6 +97,17 @@ async def found(tx: Transaction, name: str) -> Key:
 def check_person(key: Key) -> None:
     if key.person.startswith("system:"):
         raise Invalid("REQUEST_INVALID", "The field key.person is wrong: it names a room.", field="key.person")
+
+
+def check_models(key: Key, models: Collection[tuple[str, str]]) -> None:
+    """A name that means nothing would make a key that opens nothing, or one day more than was meant."""
+    for name in key.models:
+        if not is_name(name, models):
+            message = (
+                f"The field key.models is wrong: {name[:SHOWN]!r} names nothing here. "
+                "GET /v1/models lists what can be named; soma/auto is every model that answers."
+            )
+            raise Invalid("REQUEST_INVALID", message, field="key.models")
 
 
 def check_end(key: Key, now: datetime) -> None:

@@ -169,19 +169,13 @@ class Lane:
 class Place:
     """A place that one call has taken in a lane, to be given back once."""
 
-    __slots__ = ("_began", "_given_back", "lane")
+    __slots__ = ("_given_back", "lane")
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
         self._given_back = False
-        self._began: float | None = None
         lane.taken += 1
         lane.whole.taken += 1
-
-    @property
-    def ran_ms(self) -> int:
-        """Since its turn came; 0 when it did not."""
-        return 0 if self._began is None else round((self.lane.monotonic() - self._began) * 1000)
 
     def give_back(self) -> None:
         if not self._given_back:
@@ -198,7 +192,6 @@ class Place:
         try:
             tries = lane.circuit.is_amiss and await lane.tries()
             try:
-                self._began = lane.monotonic()
                 yield lane
             finally:
                 if tries:

@@ -21,6 +21,8 @@ class Prompt:
     max_tokens: int
     request: GenerateRequest
     """Its tools, response_format and sampling go along. Its messages are those before the cut."""
+    whole: bool = False
+    """It is asked for in one piece: nobody waits for its beginning."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,17 @@ class Arriving(ABC):
     def hear(self, line: bytes) -> None:
         """Take what stands behind a `data:`. Raises Broken."""
 
+    def hear_all(self, lines: Sequence[bytes]) -> None:
+        """Take them in their order, up to the last of the answer. Raises Broken."""
+        for line in lines:
+            if self.is_over:
+                return
+            self.hear(line)
+
+    @abstractmethod
+    def hear_whole(self, body: bytes) -> None:
+        """Take an answer in one piece. Raises Broken."""
+
     @abstractmethod
     def usage(self) -> Usage | None:
         """The provider's figures."""
@@ -59,18 +70,25 @@ class Arriving(ABC):
     def take(self, data: bytes) -> Sequence[Piece]:
         """What the whole lines in `data` say, up to a fault: that is left in `broken`. Texts in a row are one piece."""
         *lines, self.rest = (self.rest + data if self.rest else data).split(b"\n")
+        told: list[bytes] = []
         try:
             for line in lines:
                 if line.startswith(b"data:"):
-                    self.hear(line[5:])
-                    if self.is_over:
-                        break
+                    told.append(line[5:])
                 elif line and line.startswith((b"<", b"{", b"[")):
+                    self.hear_all(told)
                     raise Broken(f"{self.provider} sent something that is no event stream.")
+            self.hear_all(told)
             if len(self.rest) > MOST_LINE_BYTES:
                 raise Broken(f"{self.provider} sent a line without end.")
         except Broken as broken:
             self.broken = broken
+        return self.said()
+
+    def take_whole(self, body: bytes) -> Sequence[Piece]:
+        """What an answer in one piece says. Raises Broken: then it has said nothing."""
+        self.hear_whole(body)
+        self.finish()
         return self.said()
 
     def say(self, piece: Piece) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,9 +60,27 @@ class FirstChunk(Chunk, gc=False):
     model: str | None = None
 
 
+class WholeChoice(msgspec.Struct, gc=False):
+    message: Delta | None = None
+    finish_reason: str | None = None
+
+
+class Completion(msgspec.Struct, gc=False):
+    """An answer in one piece."""
+
+    choices: list[WholeChoice] | None = None
+    usage: Any = None
+    error: Any = None
+    model: str | None = None
+
+
 decoder, first_decoder = msgspec.json.Decoder(Chunk), msgspec.json.Decoder(FirstChunk)
+many_decoder = msgspec.json.Decoder(list[Chunk])
+whole_decoder = msgspec.json.Decoder(Completion)
 decode = decoder.decode
 FAULTS = (ValueError, RecursionError, msgspec.MsgspecError)
+MANY = 4
+"""Lines of one read that are worth it."""
 
 
 @dataclass(slots=True)
@@ -72,19 +91,41 @@ class Chunks(Arriving):
     last_line: bytes = b""
     """The one that brought the finish reason: some send it twice."""
 
+    def hear_all(self, lines: Sequence[bytes]) -> None:
+        """All at once: a decoder's call costs as much as a chunk."""
+        if lines and not self.answered_by:
+            self.hear(lines[0])
+            lines = lines[1:]
+        if len(lines) < MANY or self.is_over:
+            return Arriving.hear_all(self, lines)
+        *told, last = lines
+        try:
+            chunks = many_decoder.decode(b"[" + b",".join(told) + b"]")
+        except FAULTS:
+            chunks = []
+        if len(chunks) != len(told):
+            return Arriving.hear_all(self, lines)
+        for chunk, line in zip(chunks, told, strict=True):
+            self._heard(chunk, line)
+        return self.hear(last)
+
     def hear(self, line: bytes) -> None:
         try:
             chunk = decode(line) if self.answered_by else self._first(line)
         except FAULTS:
             if line.strip() == b"[DONE]":
-                return self.finish()
+                self.finish()
+                return
             chunk = decoded(line, decoder, self.provider)
+        self._heard(chunk, line)
+
+    def _heard(self, chunk: Chunk, line: bytes) -> None:
         if chunk.error is not None:
             raise complaint(self.provider, chunk.error)
         if chunk.usage is not None:
             self.counted = chunk.usage
         if not chunk.choices or (self.last_line and line == self.last_line):
-            return None
+            return
         choice = chunk.choices[0]
         delta = choice.delta
         if delta is not None:
@@ -94,10 +135,31 @@ class Chunks(Arriving):
                 self._more(delta)
         if choice.finish_reason:
             self._finished(choice.finish_reason, line)
-        return None
+
+    def hear_whole(self, body: bytes) -> None:
+        try:
+            told = whole_decoder.decode(body)
+        except FAULTS:
+            told = decoded(body, whole_decoder, self.provider)
+        if told.error is not None:
+            raise complaint(self.provider, told.error)
+        self.answered_by, self.counted = told.model or self.model, told.usage
+        for choice in (told.choices or ())[:1]:
+            self._spoken(choice)
 
     def usage(self) -> Usage | None:
         return plausible(self.counted, Counted, self.window)
+
+    def _spoken(self, choice: WholeChoice) -> None:
+        """All of it at once. A call's place in the list is its index."""
+        if (message := choice.message) is not None:
+            for place, call in enumerate(message.tool_calls or ()):
+                call.index = place
+            if message.content:
+                self.texts.append(message.content)
+            self._more(message)
+        if choice.finish_reason:
+            self._finished(choice.finish_reason, b"")
 
     def _first(self, line: bytes) -> Chunk:
         chunk = first_decoder.decode(line)

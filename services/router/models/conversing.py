@@ -1,6 +1,7 @@
 """One question to a provider over HTTP, and its stream. What is asked and what is said, each wire knows.
 
-What one network read returned becomes one piece of text: under load pieces grow, and nothing waits for a timer.
+Of a stream, what one network read returned becomes one piece of text: under load pieces grow, and nothing waits for a
+timer. Answers in one piece are in whole.py.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ MOST_REASONING_BYTES = 1024 * 1024
 AFTER_FINISH_S = 2.0
 CONNECTIONS = 4096
 MOST_NOTICED = 256
+JSON, EVENTS = "application/json", "text/event-stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +119,13 @@ class Bounds:
 
 @asynccontextmanager
 async def posted(
-    session: aiohttp.ClientSession, request: Request, prompt: Prompt, first_by: float
+    session: aiohttp.ClientSession, request: Request, prompt: Prompt, head_by: float
 ) -> AsyncIterator[aiohttp.ClientResponse]:
     """The response once its head is there. A fault until then is told in a sentence."""
     name, limits = prompt.offer.provider.name, prompt.offer.provider.limits
     patience = aiohttp.ClientTimeout(total=None, connect=limits.connect_s)
     try:
-        async with asyncio.timeout(first_by - monotonic()):
+        async with asyncio.timeout(head_by - monotonic()):
             response = await session.post(
                 request.url, data=request.body, headers=request.headers, allow_redirects=False, timeout=patience
             )

@@ -186,7 +186,7 @@ def cost(vector: Vector) -> int:
 
 @dataclass(slots=True, eq=False)
 class Embedder:
-    """The vectors of prompts, for decisions, and of any texts."""
+    """The vectors of prompts, for decisions."""
 
     session: aiohttp.ClientSession
     endpoint: Endpoint
@@ -197,10 +197,6 @@ class Embedder:
     rests_until: float = 0.0
     is_hurt: bool = False
     """The last question failed."""
-
-    async def embed(self, texts: Sequence[str]) -> Vectors:
-        """Like `vectors_from`. Nothing is remembered."""
-        return await vectors_from(self.session, self.endpoint, texts)
 
     async def vector(self, text: str) -> Vector | None:
         """The vector of a prompt, or None when there is none within `patience_s`: at once while the server is away or

@@ -36,12 +36,21 @@ class Block(msgspec.Struct):
     id: str = ""
     name: str = ""
     text: str = ""
+    thinking: str = ""
     input: Any = None
 
 
 class Message(msgspec.Struct):
     model: str = ""
     usage: Any = None
+
+
+class Whole(Message):
+    """An answer in one piece."""
+
+    content: list[Block] = []
+    stop_reason: str | None = None
+    error: Any = None
 
 
 class Event(msgspec.Struct, gc=False):
@@ -55,6 +64,7 @@ class Event(msgspec.Struct, gc=False):
 
 
 decoder = msgspec.json.Decoder(Event)
+whole_decoder = msgspec.json.Decoder(Whole)
 decode = decoder.decode
 
 
@@ -84,6 +94,21 @@ class Events(Arriving):
                 self.say(Reasoning(delta.thinking))
             return
         self._beside(event)
+
+    def hear_whole(self, body: bytes) -> None:
+        try:
+            told = whole_decoder.decode(body)
+        except FAULTS:
+            told = decoded(body, whole_decoder, self.provider)
+        if told.error is not None:
+            raise complaint(self.provider, told.error)
+        self.answered_by = told.model
+        self._count(told.usage)
+        for index, block in enumerate(told.content):
+            self._begun(index, block)
+            self._ended(index)
+        if told.stop_reason:
+            self.finish_reason = STOPS.get(told.stop_reason, "stop")
 
     def usage(self) -> Usage | None:
         return plausible(self.counted, Metered, self.window) if self.counted else None
@@ -115,6 +140,8 @@ class Events(Arriving):
         if index in self.blocks:
             return
         self.blocks[index] = block
+        if block.thinking:
+            self.say(Reasoning(block.thinking))
         if block.text:
             self.texts.append(block.text)
         if block.type == "tool_use":

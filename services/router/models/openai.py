@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -12,8 +11,9 @@ import msgspec
 from services.router.models import End, Piece, Prompt
 from services.router.models.arriving import MOST_ANSWER_BYTES, Arriving, asked
 from services.router.models.chunks import Chunks
-from services.router.models.conversing import Notices, Request, converse, open_session
+from services.router.models.conversing import EVENTS, JSON, Notices, Request, converse
 from services.router.models.openai_request import question
+from services.router.models.whole import converse_whole
 
 encode = msgspec.json.Encoder().encode
 
@@ -27,24 +27,17 @@ class OpenAI:
     notices: Notices = field(default_factory=Notices)
 
     def stream(self, prompt: Prompt) -> AsyncGenerator[Piece | End]:
-        return converse(self, prompt)
+        return converse_whole(self, prompt) if prompt.whole else converse(self, prompt)
 
     def request(self, prompt: Prompt) -> Request:
         provider = prompt.offer.provider
-        headers = {"content-type": "application/json", "accept": "text/event-stream"}
+        headers = {"content-type": "application/json", "accept": JSON if prompt.whole else EVENTS}
         if provider.key:
             headers["authorization"] = f"Bearer {provider.key}"
-        body = question(prompt) | {"stream": True}
-        if provider.asks_usage:
+        body = question(prompt) | {"stream": not prompt.whole}
+        if provider.asks_usage and not prompt.whole:
             body["stream_options"] = {"include_usage": True}
         return Request(f"{provider.base_url}/chat/completions", headers, encode(body))
 
     def answer(self, prompt: Prompt) -> Arriving:
         return Chunks(*asked(prompt))
-
-
-@asynccontextmanager
-async def open_openai() -> AsyncIterator[OpenAI]:
-    """The adapter with connections of its own."""
-    async with open_session() as session:
-        yield OpenAI(session)

@@ -56,20 +56,28 @@ class Patience:
 
 async def read(response: aiohttp.ClientResponse, patience: Patience, answer: Arriving) -> bytes:
     """What the network has now; empty at the end of an answer that is whole. Raises Broken for one that is not."""
-    patience.is_waiting = True
     try:
-        data = await response.content.readany()
-    except (aiohttp.ClientError, OSError) as fault:
+        data = await heard(response, patience, answer.provider)
+    except Broken:
         if answer.finish_reason:
             return b""
-        what = "fell silent" if patience.is_over else "broke the connection"
-        raise Broken(f"{answer.provider} {what}.") from fault
-    finally:
-        patience.is_waiting = False
+        raise
     if not data and not answer.finish_reason:
         what = "ended the answer in the middle" if answer.has_said else "sent no answer"
         raise Broken(f"{answer.provider} {what}.")
     return data
+
+
+async def heard(response: aiohttp.ClientResponse, patience: Patience, provider: str) -> bytes:
+    """What the network has now; empty at the end. Raises Broken for a fault on the way."""
+    patience.is_waiting = True
+    try:
+        return await response.content.readany()
+    except (aiohttp.ClientError, OSError) as fault:
+        what = "fell silent" if patience.is_over else "broke the connection"
+        raise Broken(f"{provider} {what}.") from fault
+    finally:
+        patience.is_waiting = False
 
 
 async def finish(response: aiohttp.ClientResponse) -> None:

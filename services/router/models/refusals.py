@@ -20,9 +20,9 @@ LONGEST_PAUSE_S = 300.0
 OVERLOADED = 529
 
 
-async def refuse_complaint(provider: str, response: aiohttp.ClientResponse) -> None:
-    """Raise Broken unless the response is a stream to be read."""
-    if response.status == 200 and not response.content_type.startswith(("application/json", "text/html")):
+async def refuse_complaint(provider: str, response: aiohttp.ClientResponse, *, whole: bool = False) -> None:
+    """Raise Broken unless the response is a stream to be read, or an answer in one piece when that was asked for."""
+    if response.status == 200 and (whole or not response.content_type.startswith(("application/json", "text/html"))):
         return
     said = await words_of(response) if response.status in (200, 400, 413, 422) else b""
     raise refusal(provider, response.status, response.headers, said)

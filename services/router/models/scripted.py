@@ -30,6 +30,7 @@ from soma.router.v1.routing_pb2 import ToolCallDelta
 MAGIC = re.compile(r"script:(\w+)(?:=(\w+))?")
 PIECE = re.compile(r"\s*\S+|\s+$")
 MOST_WORDS = 100_000
+MOST_DIGITS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def called(script: Script, prompt: Prompt) -> ToolCallDelta | None:
 
 
 def number(word: str) -> int:
-    return int(word) if word.isdecimal() else 0
+    return int(word[:MOST_DIGITS]) if word.isdecimal() else 0
 
 
 def told(sentence: str, reason: str = "") -> Broken:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from services.common.errors import Invalid
-from services.router.offers import Offer
+from services.router.offers import Offer, away
 from services.router.policies.rules import Rules, names
 from soma.router.v1.policy_pb2 import Policy
 
@@ -60,12 +60,11 @@ def check_leaves_some(policy: Policy, offers: Sequence[Offer]) -> None:
 
 def filters(rules: Rules) -> Iterator[tuple[str, Callable[[Offer], bool]]]:
     allowed, denied = frozenset(rules.policy.allowed_models), frozenset(rules.policy.denied_models)
-    where = rules.jurisdictions
     yield "highest_tier", lambda offer: offer.tier in rules.tiers
     yield "allowed_models", lambda offer: not allowed or names(allowed, offer)
     yield "denied_models", lambda offer: not names(denied, offer)
     yield "models", lambda offer: not rules.closed(offer)
-    yield "jurisdictions", lambda offer: not where or bool(where & offer.provider.jurisdictions)
+    yield "jurisdictions", lambda offer: not away(offer.provider, rules.jurisdictions)
 
 
 def invalid(field: str, message: str) -> Invalid:

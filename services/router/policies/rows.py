@@ -29,38 +29,46 @@ class Row(Protocol):
     def __getitem__(self, column: str, /) -> Any: ...
 
 
+class Unlearned(Corrupt):
+    """Its learned part alone cannot be used."""
+
+    def __init__(self, why: str, policy: Policy) -> None:
+        super().__init__(why)
+        self.rules = Rules(policy)
+        """All that it says besides: what it closes stays closed."""
+
+
 Check = Callable[[bytes], object]
 """Raises ValueError for a learned part that cannot be read."""
 
 
 def rules_of(row: Row, check_learned: Check) -> Rules:
-    """Raises Corrupt."""
+    """Raises Corrupt, and Unlearned where the rules hold all the same."""
     policy = policy_of(row)
-    try:
-        check(policy)
-    except Invalid as fault:
-        raise Corrupt(fault.message) from fault
     learned = row["learned_body"]
     if row["learned"] is None:
         return Rules(policy)
     if learned is None or hashlib.sha256(learned).digest() != row["learned"]:
-        raise Corrupt("Its learned part is missing, or was altered.")
+        raise Unlearned("Its learned part is missing, or was altered.", policy)
     try:
         check_learned(learned)
     except ValueError as fault:
-        raise Corrupt(f"Its learned part cannot be read: {fault}") from fault
+        raise Unlearned(f"Its learned part cannot be read: {fault}", policy) from fault
     return Rules(policy, learned)
 
 
 def policy_of(row: Row) -> Policy:
-    """The policy with what the other columns say. Raises Corrupt."""
+    """The policy with what the other columns say. Raises Corrupt, also for what would not be taken from a person."""
     if hashlib.sha256(row["body"]).digest() != row["digest"]:
         raise Corrupt("Its body is not what was written.")
     try:
         policy = Policy.FromString(row["body"])
+        check(with_columns(policy, row))
     except DecodeError as fault:
         raise Corrupt("Its body is no policy.") from fault
-    return with_columns(policy, row)
+    except Invalid as fault:
+        raise Corrupt(fault.message) from fault
+    return policy
 
 
 def shown(row: Row) -> Policy:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from services.common import policies as store
 from services.common.db import Transaction
 from services.common.errors import NotFound, Precondition
-from services.router.policies.rows import Check, Corrupt, name_of, rules_of, shown, version_of
+from services.router.policies.rows import Check, Corrupt, name_of, policy_of, rules_of, shown, version_of
 from services.router.policies.rules import BUILT_IN
 from soma.router.v1.policy_pb2 import Policy
 
@@ -38,10 +38,11 @@ async def activate(tx: Transaction, name: str, check_learned: Check) -> Policy:
     return await seen(tx, name_of(version))
 
 
-async def roll_back(tx: Transaction, check_learned: Check) -> Policy:
-    """Let the last one hold that held before and can be read. Raises Precondition POLICY_INVALID."""
+async def roll_back(tx: Transaction) -> Policy:
+    """Let the last one hold that held before and is not corrupt; one whose learned part alone cannot be read holds
+    without it. Raises Precondition POLICY_INVALID."""
     held = await store.hold(tx)
-    place = await last_readable(tx, held.before, check_learned)
+    place = await last_readable(tx, held.before)
     await store.switch_back(tx, place, held)
     tx.about(name_of(held.before[place]))
     return await seen(tx, name_of(held.before[place]))
@@ -61,16 +62,24 @@ async def check_readable(tx: Transaction, version: int, check_learned: Check) ->
         raise Precondition("POLICY_INVALID", message, field="policy") from corrupt
 
 
-async def last_readable(tx: Transaction, before: Sequence[int], check_learned: Check) -> int:
+async def last_readable(tx: Transaction, before: Sequence[int]) -> int:
     """Its place among those that held before. Raises Precondition POLICY_INVALID when there is none."""
     for place in reversed(range(len(before))):
-        try:
-            await check_readable(tx, before[place], check_learned)
-        except (NotFound, Precondition):
-            continue
-        return place
+        if await is_readable(tx, before[place]):
+            return place
     message = "No version held before this one. To let another hold, activate it."
     raise Precondition("POLICY_INVALID", message, field="name")
+
+
+async def is_readable(tx: Transaction, version: int) -> bool:
+    """Its rules are."""
+    if version == store.BUILT_IN:
+        return True
+    row = await store.find(tx, version)
+    try:
+        return row is not None and policy_of(row) is not None
+    except Corrupt:
+        return False
 
 
 def built_in() -> Policy:

@@ -83,7 +83,7 @@ class Versions:
         ):
             if answer.known is not None:
                 return await switching.seen(tx, answer.known.name)
-            policy = await switching.roll_back(tx, self.policies.check_learned)
+            policy = await switching.roll_back(tx)
             answer.keep(Policy(name=policy.name))
         await self.policies.tell(caller.tenant)
         return policy

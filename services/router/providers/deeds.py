@@ -15,7 +15,7 @@ from services.router.offers import Offer
 from services.router.policies.rows import CORRUPT_NOTE, Corrupt, policy_of
 from services.router.policies.rules import BUILT_IN, Rules
 from services.router.policies.versions import Versions
-from services.router.providers.view import FiguresOf, providers_of, switched
+from services.router.providers.view import Seen, providers_of, switched
 from soma.router.v1 import provider_service_pb2 as wire
 from soma.router.v1.policy_pb2 import Policy
 from soma.router.v1.provider_pb2 import Provider
@@ -29,8 +29,8 @@ class Providers:
     versions: Versions
     offers: Callable[[], tuple[Offer, ...]]
     """The catalogue as it is now."""
-    figures_of: FiguresOf
-    """How a model is doing at this moment."""
+    seen: Seen
+    """How models are doing."""
 
     async def list(self, caller: Caller) -> wire.ListProvidersResponse:
         return wire.ListProvidersResponse(providers=await self._all(caller))
@@ -70,7 +70,7 @@ class Providers:
             return self._seen(Rules(await policy_now(tx)))
 
     def _seen(self, rules: Rules) -> Sequence[Provider]:
-        return providers_of(self.offers(), rules, self.figures_of)
+        return providers_of(self.offers(), rules, self.seen)
 
 
 async def policy_now(tx: Transaction) -> Policy:

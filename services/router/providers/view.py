@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from services.router.offers import Figures, Offer
+from services.router.live import tally as live
+from services.router.offers import Figures, Offer, away
 from services.router.policies.rules import Rules
 from soma.router.v1.policy_pb2 import ModelPrice, Policy
-from soma.router.v1.provider_pb2 import Provider, ProviderModel
-
-FiguresOf = Callable[[Offer], Figures]
+from soma.router.v1.provider_pb2 import Provider, ProviderModel, Standing
 
 
-def providers_of(offers: tuple[Offer, ...], rules: Rules, figures_of: FiguresOf) -> list[Provider]:
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How models are doing, over all routers that are heard."""
+
+    figures: Callable[[Offer], Figures]
+    """At this moment."""
+    standing: Callable[[Offer], live.Standing]
+    """Of the last five minutes."""
+
+
+def providers_of(offers: tuple[Offer, ...], rules: Rules, seen: Seen) -> list[Provider]:
     """By name, each with its models in the catalogue's order."""
     found: dict[str, list[Offer]] = {}
     for offer in rules.offers(offers):
         found.setdefault(offer.provider.name, []).append(offer)
-    return [provider_of(found[name], rules, figures_of) for name in sorted(found)]
+    return [provider_of(found[name], rules, seen) for name in sorted(found)]
 
 
-def provider_of(offers: Sequence[Offer], rules: Rules, figures_of: FiguresOf) -> Provider:
+def provider_of(offers: Sequence[Offer], rules: Rules, seen: Seen) -> Provider:
     """The provider of these offers, which are all that it has."""
     provider = offers[0].provider
     return Provider(
@@ -28,29 +38,39 @@ def provider_of(offers: Sequence[Offer], rules: Rules, figures_of: FiguresOf) ->
         kind=provider.kind,
         enabled=is_enabled(rules.policy, provider.name),
         jurisdictions=sorted(provider.jurisdictions),
-        models=[model_of(offer, rules, figures_of(offer)) for offer in offers],
+        models=[model_of(offer, rules, seen) for offer in offers],
     )
 
 
-def model_of(offer: Offer, rules: Rules, figures: Figures) -> ProviderModel:
+def model_of(offer: Offer, rules: Rules, seen: Seen) -> ProviderModel:
+    figures = seen.figures(offer)
     latency_ms = offer.latency_ms if figures.latency_ms is None else figures.latency_ms
     price = offer.price
     return ProviderModel(
         model=offer.model,
         tier=offer.tier,
-        closed=offer.closed or away(offer, rules) or unpriced(offer) or figures.closed,
+        closed=offer.closed or away(offer.provider, sorted(rules.jurisdictions)) or unpriced(offer) or figures.closed,
         price=ModelPrice(input=price.price_in, output=price.price_out) if price else None,
         window_tokens=offer.window,
         capabilities=sorted(offer.capabilities),
         quality=offer.quality,
         latency_ms=latency_ms,
+        standing=standing_of(seen.standing(offer)),
     )
 
 
-def away(offer: Offer, rules: Rules) -> str:
-    if not rules.jurisdictions or rules.jurisdictions & offer.provider.jurisdictions:
-        return ""
-    return f"The policy lets texts be read in {', '.join(sorted(rules.jurisdictions))} alone."
+def standing_of(told: live.Standing) -> Standing:
+    """What was not measured is absent."""
+    return Standing(
+        calls=told.calls,
+        error_rate=told.error_rate,
+        first_token_p50_ms=told.first_p50_ms,
+        first_token_p95_ms=told.first_p95_ms,
+        total_p50_ms=told.whole_p50_ms,
+        total_p95_ms=told.whole_p95_ms,
+        tokens_per_s=told.tokens_per_s,
+        spend_microusd=told.spend_microusd,
+    )
 
 
 def unpriced(offer: Offer) -> str:

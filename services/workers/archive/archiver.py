@@ -38,6 +38,7 @@ from services.workers.bench import Bench
 
 GROUP = "archiver"
 READ_AT_ONCE = 1000
+GATHER_S = 1.0
 TENANTS_AT_ONCE = 8
 PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 
@@ -53,7 +54,7 @@ async def work(bench: Bench) -> None:
         await asyncio.Event().wait()
     archive = Archive(open_blobs(bench.archive_url), bench.log)
     bounds = Bounds(age=bench.archive_age)
-    async with bench.log.reader(GROUP, list(TOPICS)) as reader:
+    async with bench.log.reader(GROUP, list(TOPICS), gather_s=GATHER_S) as reader:
         await Archiver(bench.db, reader, archive, bench.sight, SystemClock(), bounds).run()
 
 

@@ -26,6 +26,8 @@ from services.workers.sealer.trees import Sealed, Told, Tree
 
 GROUP, TOPIC = "sealer", "agent.audit"
 ROTATED = "audit.key.rotated"
+GATHER_S = 0.5
+"""Each run of a tenant has a head to sign."""
 LONGEST_EVENT = 64 * 1024
 """Bytes. Whoever looks through the trail gets events whole, a page of them at once."""
 IS_SERVED = "SELECT true FROM soma.tenants WHERE name = $1"
@@ -44,7 +46,7 @@ async def work(bench: Bench) -> None:
             for each in sealed:
                 show(bench.sight, each)
 
-        await Consumer(bench.db, bench.log, bench.sight, GROUP, (TOPIC,), seal).run()
+        await Consumer(bench.db, bench.log, bench.sight, GROUP, (TOPIC,), seal, gather_s=GATHER_S).run()
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from services.workers.siem.ocsf import ocsf
 
 GROUP, TOPIC = "siem", "agent.audit"
 BATCH = 200
+GATHER_S = 0.5
 SEND_S = 8.0
 """A receiver that takes longer hangs."""
 DEADLINE_S = 20.0
@@ -53,7 +54,17 @@ async def work(bench: Bench) -> None:
 def consumer(db: Database, log: Log, sight: Sight, receiver: Receiver, patience: Patience = PATIENCE) -> Consumer:
     handle = Telling(receiver, sight).handle
     return Consumer(
-        db, log, sight, GROUP, (TOPIC,), handle, batch=BATCH, at_once=1, deadline_s=DEADLINE_S, patience=patience
+        db,
+        log,
+        sight,
+        GROUP,
+        (TOPIC,),
+        handle,
+        batch=BATCH,
+        at_once=1,
+        deadline_s=DEADLINE_S,
+        patience=patience,
+        gather_s=GATHER_S,
     )
 
 

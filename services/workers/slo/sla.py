@@ -4,13 +4,14 @@ however often it comes: counts are what the facts of a turn, or of an audit even
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeAlias
 from uuid import UUID
+
+import msgspec
 
 from services.common.background import alongside
 from services.common.caller import WORKERS
@@ -26,6 +27,7 @@ from services.workers.slo.slo import SLOS, WINDOWS, Seen, Standing
 GROUP, TOPICS = "sla", ("agent.messages", "agent.routing", "agent.audit")
 ENDS = {"turn.answered": "answered", "turn.cancelled": "cancelled", "turn.failed": "failed"}
 LOOK_S = 60.0
+GATHER_S = 1.0
 AT_ONCE = 10_000
 
 Key: TypeAlias = tuple[UUID, str]
@@ -36,12 +38,12 @@ Count: TypeAlias = tuple[str, datetime, str, str]
 
 async def work(bench: Bench) -> None:
     async with alongside(Monitor(bench.db, bench.sight).watch(), name="sla: watch"):
-        await Consumer(bench.db, bench.log, bench.sight, GROUP, TOPICS, count).run()
+        await Consumer(bench.db, bench.log, bench.sight, GROUP, TOPICS, count, gather_s=GATHER_S).run()
 
 
 async def count(tx: Transaction, entries: Sequence[Entry]) -> None:
     """The handler. Raises ValueError for what is no event."""
-    events = [(entry, json.loads(entry.payload)) for entry in entries]
+    events = [(entry, msgspec.json.decode(entry.payload)) for entry in entries]
     trail = [(entry, event) for entry, event in events if entry.topic == "agent.audit"]
     counts = await count_turns(tx, seen_of((entry.tenant, event) for entry, event in events if event.get("turn")))
     counts.update(await count_audit(tx, trail))  # += would lose what is taken away

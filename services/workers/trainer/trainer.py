@@ -36,6 +36,7 @@ LEAST_NEWS = 20
 WITHIN_S = 120.0
 SWEEP_S = 3600.0
 TELL_S = 0.5
+GATHER_S = 1.0
 
 DUE = "SELECT tenant FROM soma.trainings WHERE news >= $1 ORDER BY tenant"
 TENANTS = "SELECT tenant FROM soma.trainings ORDER BY tenant"
@@ -54,7 +55,7 @@ class Unfit(Exception):  # noqa: N818 - a word for the log
 async def work(bench: Bench) -> None:
     async with opened(bench) as trainer, alongside(trainer.watch(), name="trainer: watch"):
         keeper = samples.Keeper(trainer.prior.features.size)
-        await Consumer(bench.db, bench.log, bench.sight, GROUP, TOPICS, keeper.keep).run()
+        await Consumer(bench.db, bench.log, bench.sight, GROUP, TOPICS, keeper.keep, gather_s=GATHER_S).run()
 
 
 @asynccontextmanager

@@ -137,7 +137,7 @@ class Decision(_message.Message):
     mode: _builtins.str
     """mode is the mesh's: "DEVELOPER", "TRAINING", "TEST", "PRODUCTION" or "PRODUCTION-ENTERPRISE"."""
     link: _builtins.str
-    """link is "CONNECTED", "DEGRADED" or "LOCAL_ONLY"."""
+    """link is "CONNECTED", "DEGRADED" or "LOCAL_ONLY". Empty while it is not observed."""
     draw: _builtins.float
     """draw is the number of [0, 1) that fell on the choice."""
     @_builtins.property
@@ -150,7 +150,9 @@ class Decision(_message.Message):
 
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """features are what the question looked like to the learned part: empty where nothing is learned yet."""
+        """features are what the question looked like to the learned part, also where nothing is learned yet. Empty where there
+        was no choice.
+        """
 
     def __init__(
         self,

@@ -174,7 +174,9 @@ Global___LimitOverride: _TypeAlias = LimitOverride  # noqa: Y015
 
 @_typing.final
 class BudgetState(_message.Message):
-    """BudgetState is where a window stands. Settled and held together are never above the limit."""
+    """BudgetState is where a window stands. No call is admitted that could bring settled and held together above the limit. A
+    limit that is set lower than what was spent does not take that back: then nothing is admitted.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

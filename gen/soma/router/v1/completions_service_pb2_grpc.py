@@ -65,14 +65,19 @@ class CompletionsServiceServicer:
 
     def CreateChatCompletion(self, request, context):
         """CreateChatCompletion answers like Generate, as one JSON body, or as server-sent events that end with [DONE]. Refuses
-        with MODEL_UNKNOWN, and as Generate does.
+        with REQUEST_MALFORMED when the body is no JSON object, REQUEST_INVALID when a field of it breaks its rule or the
+        provider does not accept it, MODEL_UNKNOWN, MODEL_UNAVAILABLE when no model is open, CONTEXT_TOO_LONG, MODEL_BUSY
+        when every open model's queue is full, ROOM_BUSY when too many calls of the tenant wait for its books, BUDGET_SPENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateEmbedding(self, request, context):
-        """CreateEmbedding turns texts into vectors. Refuses with MODEL_UNKNOWN, MODEL_UNAVAILABLE, BUDGET_SPENT.
+        """CreateEmbedding turns texts into vectors. Refuses with REQUEST_MALFORMED when the body is no JSON object,
+        REQUEST_INVALID when a field of it breaks its rule or the provider does not accept the texts, MODEL_UNKNOWN,
+        MODEL_UNAVAILABLE, CONTEXT_TOO_LONG, MODEL_BUSY, ROOM_BUSY when too many calls of the tenant wait for its books,
+        BUDGET_SPENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -20,10 +20,16 @@ class CompletionsServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateChatCompletion: _aio.UnaryStreamMultiCallable[_completions_service_pb2.CreateChatCompletionRequest, _completions_service_pb2.CreateChatCompletionResponse]
     """CreateChatCompletion answers like Generate, as one JSON body, or as server-sent events that end with [DONE]. Refuses
-    with MODEL_UNKNOWN, and as Generate does.
+    with REQUEST_MALFORMED when the body is no JSON object, REQUEST_INVALID when a field of it breaks its rule or the
+    provider does not accept it, MODEL_UNKNOWN, MODEL_UNAVAILABLE when no model is open, CONTEXT_TOO_LONG, MODEL_BUSY
+    when every open model's queue is full, ROOM_BUSY when too many calls of the tenant wait for its books, BUDGET_SPENT.
     """
     CreateEmbedding: _aio.UnaryUnaryMultiCallable[_completions_service_pb2.CreateEmbeddingRequest, _completions_service_pb2.CreateEmbeddingResponse]
-    """CreateEmbedding turns texts into vectors. Refuses with MODEL_UNKNOWN, MODEL_UNAVAILABLE, BUDGET_SPENT."""
+    """CreateEmbedding turns texts into vectors. Refuses with REQUEST_MALFORMED when the body is no JSON object,
+    REQUEST_INVALID when a field of it breaks its rule or the provider does not accept the texts, MODEL_UNKNOWN,
+    MODEL_UNAVAILABLE, CONTEXT_TOO_LONG, MODEL_BUSY, ROOM_BUSY when too many calls of the tenant wait for its books,
+    BUDGET_SPENT.
+    """
     ListCompletionModels: _aio.UnaryUnaryMultiCallable[_completions_service_pb2.ListCompletionModelsRequest, _completions_service_pb2.ListCompletionModelsResponse]
     """ListCompletionModels returns the models that the caller may name, in OpenAI's shape."""
     GetCompletionModel: _aio.UnaryUnaryMultiCallable[_completions_service_pb2.GetCompletionModelRequest, _completions_service_pb2.GetCompletionModelResponse]
@@ -41,7 +47,9 @@ class CompletionsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_completions_service_pb2.CreateChatCompletionRequest, _abc.AsyncIterator[_completions_service_pb2.CreateChatCompletionResponse]],
     ) -> _abc.AsyncIterator[_completions_service_pb2.CreateChatCompletionResponse]:
         """CreateChatCompletion answers like Generate, as one JSON body, or as server-sent events that end with [DONE]. Refuses
-        with MODEL_UNKNOWN, and as Generate does.
+        with REQUEST_MALFORMED when the body is no JSON object, REQUEST_INVALID when a field of it breaks its rule or the
+        provider does not accept it, MODEL_UNKNOWN, MODEL_UNAVAILABLE when no model is open, CONTEXT_TOO_LONG, MODEL_BUSY
+        when every open model's queue is full, ROOM_BUSY when too many calls of the tenant wait for its books, BUDGET_SPENT.
         """
 
     @_abc_1.abstractmethod
@@ -50,7 +58,11 @@ class CompletionsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _completions_service_pb2.CreateEmbeddingRequest,
         context: _aio.ServicerContext[_completions_service_pb2.CreateEmbeddingRequest, _abc.Awaitable[_completions_service_pb2.CreateEmbeddingResponse]],
     ) -> _abc.Awaitable[_completions_service_pb2.CreateEmbeddingResponse]:
-        """CreateEmbedding turns texts into vectors. Refuses with MODEL_UNKNOWN, MODEL_UNAVAILABLE, BUDGET_SPENT."""
+        """CreateEmbedding turns texts into vectors. Refuses with REQUEST_MALFORMED when the body is no JSON object,
+        REQUEST_INVALID when a field of it breaks its rule or the provider does not accept the texts, MODEL_UNKNOWN,
+        MODEL_UNAVAILABLE, CONTEXT_TOO_LONG, MODEL_BUSY, ROOM_BUSY when too many calls of the tenant wait for its books,
+        BUDGET_SPENT.
+        """
 
     @_abc_1.abstractmethod
     def ListCompletionModels(

@@ -35,11 +35,13 @@ class Feedback(_message.Message):
     turn: _builtins.str
     """turn is the turn's name instead: its last decision is meant."""
     score: _builtins.float
-    """score is 0 for useless to 1 for right. One of score and thumb is set."""
+    """score is 0 for useless to 1 for right. In a request one of score and thumb is set; in an answer score always is."""
     thumb: _builtins.str
-    """thumb is "up" or "down" instead: 1 or 0."""
+    """thumb is "up" or "down" instead: 1 or 0. In an answer as it was said."""
     source: _builtins.str
-    """source is who says so: "person", "judge" or "somabrain". Empty is "person". The others need the role admin or operator."""
+    """source is who says so: "person", "judge" or "somabrain". Empty is "person". The others need the role admin or
+    operator.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """create_time is when it was first given."""

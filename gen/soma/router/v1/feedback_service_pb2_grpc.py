@@ -49,8 +49,9 @@ class FeedbackServiceServicer:
 
     def GiveFeedback(self, request, context):
         """GiveFeedback keeps a score and returns it, with the decision that it is for. Given again by the same source and
-        person it takes the earlier one's place. People speak of their own answers, judges and SomaBrain of anybody's. Refuses with DECISION_UNKNOWN, and with
-        DECISION_EXPIRED when the decision is older than 30 days.
+        person it takes the earlier one's place. People, and their API keys, speak of their own answers, judges and SomaBrain
+        of anybody's. The decision of a chat completion is "decisions/" and what follows "chatcmpl-" in its id. Refuses with
+        DECISION_UNKNOWN, and with DECISION_EXPIRED when the decision is older than 30 days.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

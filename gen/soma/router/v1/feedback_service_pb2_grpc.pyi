@@ -19,8 +19,9 @@ class FeedbackServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     GiveFeedback: _aio.UnaryUnaryMultiCallable[_feedback_service_pb2.GiveFeedbackRequest, _feedback_pb2.Feedback]
     """GiveFeedback keeps a score and returns it, with the decision that it is for. Given again by the same source and
-    person it takes the earlier one's place. People speak of their own answers, judges and SomaBrain of anybody's. Refuses with DECISION_UNKNOWN, and with
-    DECISION_EXPIRED when the decision is older than 30 days.
+    person it takes the earlier one's place. People, and their API keys, speak of their own answers, judges and SomaBrain
+    of anybody's. The decision of a chat completion is "decisions/" and what follows "chatcmpl-" in its id. Refuses with
+    DECISION_UNKNOWN, and with DECISION_EXPIRED when the decision is older than 30 days.
     """
 
 class FeedbackServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -33,8 +34,9 @@ class FeedbackServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_feedback_service_pb2.GiveFeedbackRequest, _abc.Awaitable[_feedback_pb2.Feedback]],
     ) -> _abc.Awaitable[_feedback_pb2.Feedback]:
         """GiveFeedback keeps a score and returns it, with the decision that it is for. Given again by the same source and
-        person it takes the earlier one's place. People speak of their own answers, judges and SomaBrain of anybody's. Refuses with DECISION_UNKNOWN, and with
-        DECISION_EXPIRED when the decision is older than 30 days.
+        person it takes the earlier one's place. People, and their API keys, speak of their own answers, judges and SomaBrain
+        of anybody's. The decision of a chat completion is "decisions/" and what follows "chatcmpl-" in its id. Refuses with
+        DECISION_UNKNOWN, and with DECISION_EXPIRED when the decision is older than 30 days.
         """
 
 def add_FeedbackServiceServicer_to_server(servicer: FeedbackServiceServicer, server: _aio.Server) -> None: ...

@@ -75,6 +75,7 @@ class ProviderModel(_message.Message):
     CAPABILITIES_FIELD_NUMBER: _builtins.int
     QUALITY_FIELD_NUMBER: _builtins.int
     LATENCY_MS_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """model is the provider's own name of it."""
     tier: _builtins.str
@@ -95,6 +96,10 @@ class ProviderModel(_message.Message):
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """capabilities are of "tools", "json" and "vision"."""
 
+    @_builtins.property
+    def standing(self) -> Global___Standing:
+        """standing is how it has been doing, for whichever tenant."""
+
     def __init__(
         self,
         *,
@@ -106,11 +111,83 @@ class ProviderModel(_message.Message):
         capabilities: _abc.Iterable[_builtins.str] | None = ...,
         quality: _builtins.float = ...,
         latency_ms: _builtins.int = ...,
+        standing: Global___Standing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["price", b"price"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["price", b"price", "standing", b"standing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "closed", b"closed", "latency_ms", b"latency_ms", "model", b"model", "price", b"price", "quality", b"quality", "tier", b"tier", "window_tokens", b"window_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "closed", b"closed", "latency_ms", b"latency_ms", "model", b"model", "price", b"price", "quality", b"quality", "standing", b"standing", "tier", b"tier", "window_tokens", b"window_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ProviderModel: _TypeAlias = ProviderModel  # noqa: Y015
+
+@_typing.final
+class Standing(_message.Message):
+    """Standing is how a model has been doing in the last five minutes, over all routers that hear each other. What was not
+    measured is absent. Times are known to within nine percent.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLS_FIELD_NUMBER: _builtins.int
+    ERROR_RATE_FIELD_NUMBER: _builtins.int
+    FIRST_TOKEN_P50_MS_FIELD_NUMBER: _builtins.int
+    FIRST_TOKEN_P95_MS_FIELD_NUMBER: _builtins.int
+    TOTAL_P50_MS_FIELD_NUMBER: _builtins.int
+    TOTAL_P95_MS_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_S_FIELD_NUMBER: _builtins.int
+    SPEND_MICROUSD_FIELD_NUMBER: _builtins.int
+    calls: _builtins.int
+    """calls are those that worked or failed, not those that their callers gave up."""
+    error_rate: _builtins.float
+    """error_rate is the share of them that failed: 0 to 1."""
+    first_token_p50_ms: _builtins.int
+    """first_token_p50_ms is the median of the times to the first text."""
+    first_token_p95_ms: _builtins.int
+    """first_token_p95_ms is what 95 of 100 did not exceed."""
+    total_p50_ms: _builtins.int
+    """total_p50_ms is the median of the times of whole answers."""
+    total_p95_ms: _builtins.int
+    """total_p95_ms is what 95 of 100 did not exceed."""
+    tokens_per_s: _builtins.float
+    """tokens_per_s is how fast answers came, from the first text to the end."""
+    spend_microusd: _builtins.int
+    """spend_microusd is what its answers cost, in millionths of a dollar."""
+    def __init__(
+        self,
+        *,
+        calls: _builtins.int = ...,
+        error_rate: _builtins.float = ...,
+        first_token_p50_ms: _builtins.int | None = ...,
+        first_token_p95_ms: _builtins.int | None = ...,
+        total_p50_ms: _builtins.int | None = ...,
+        total_p95_ms: _builtins.int | None = ...,
+        tokens_per_s: _builtins.float | None = ...,
+        spend_microusd: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_first_token_p50_ms", b"_first_token_p50_ms", "_first_token_p95_ms", b"_first_token_p95_ms", "_tokens_per_s", b"_tokens_per_s", "_total_p50_ms", b"_total_p50_ms", "_total_p95_ms", b"_total_p95_ms", "first_token_p50_ms", b"first_token_p50_ms", "first_token_p95_ms", b"first_token_p95_ms", "tokens_per_s", b"tokens_per_s", "total_p50_ms", b"total_p50_ms", "total_p95_ms", b"total_p95_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_token_p50_ms", b"_first_token_p50_ms", "_first_token_p95_ms", b"_first_token_p95_ms", "_tokens_per_s", b"_tokens_per_s", "_total_p50_ms", b"_total_p50_ms", "_total_p95_ms", b"_total_p95_ms", "calls", b"calls", "error_rate", b"error_rate", "first_token_p50_ms", b"first_token_p50_ms", "first_token_p95_ms", b"first_token_p95_ms", "spend_microusd", b"spend_microusd", "tokens_per_s", b"tokens_per_s", "total_p50_ms", b"total_p50_ms", "total_p95_ms", b"total_p95_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__first_token_p50_ms: _TypeAlias = _typing.Literal["first_token_p50_ms"]  # noqa: Y015
+    _WhichOneofArgType__first_token_p50_ms: _TypeAlias = _typing.Literal["_first_token_p50_ms", b"_first_token_p50_ms"]  # noqa: Y015
+    _WhichOneofReturnType__first_token_p95_ms: _TypeAlias = _typing.Literal["first_token_p95_ms"]  # noqa: Y015
+    _WhichOneofArgType__first_token_p95_ms: _TypeAlias = _typing.Literal["_first_token_p95_ms", b"_first_token_p95_ms"]  # noqa: Y015
+    _WhichOneofReturnType__tokens_per_s: _TypeAlias = _typing.Literal["tokens_per_s"]  # noqa: Y015
+    _WhichOneofArgType__tokens_per_s: _TypeAlias = _typing.Literal["_tokens_per_s", b"_tokens_per_s"]  # noqa: Y015
+    _WhichOneofReturnType__total_p50_ms: _TypeAlias = _typing.Literal["total_p50_ms"]  # noqa: Y015
+    _WhichOneofArgType__total_p50_ms: _TypeAlias = _typing.Literal["_total_p50_ms", b"_total_p50_ms"]  # noqa: Y015
+    _WhichOneofReturnType__total_p95_ms: _TypeAlias = _typing.Literal["total_p95_ms"]  # noqa: Y015
+    _WhichOneofArgType__total_p95_ms: _TypeAlias = _typing.Literal["_total_p95_ms", b"_total_p95_ms"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__first_token_p50_ms) -> _WhichOneofReturnType__first_token_p50_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__first_token_p95_ms) -> _WhichOneofReturnType__first_token_p95_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tokens_per_s) -> _WhichOneofReturnType__tokens_per_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total_p50_ms) -> _WhichOneofReturnType__total_p50_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total_p95_ms) -> _WhichOneofReturnType__total_p95_ms | None: ...
+
+Global___Standing: _TypeAlias = Standing  # noqa: Y015

@@ -73,7 +73,8 @@ class ProviderServiceServicer:
 
     def UpdateProvider(self, request, context):
         """UpdateProvider changes the field of the mask: "enabled". It makes a new version of the tenant's policy and lets it
-        hold. Refuses with PROVIDER_UNKNOWN, UPDATE_MASK_INVALID.
+        hold. Refuses with PROVIDER_UNKNOWN, UPDATE_MASK_INVALID, and with POLICY_INVALID when the policy that holds is
+        corrupt.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

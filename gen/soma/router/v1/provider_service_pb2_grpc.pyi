@@ -23,7 +23,8 @@ class ProviderServiceStub:
     """GetProvider returns one. Refuses with PROVIDER_UNKNOWN."""
     UpdateProvider: _aio.UnaryUnaryMultiCallable[_provider_service_pb2.UpdateProviderRequest, _provider_pb2.Provider]
     """UpdateProvider changes the field of the mask: "enabled". It makes a new version of the tenant's policy and lets it
-    hold. Refuses with PROVIDER_UNKNOWN, UPDATE_MASK_INVALID.
+    hold. Refuses with PROVIDER_UNKNOWN, UPDATE_MASK_INVALID, and with POLICY_INVALID when the policy that holds is
+    corrupt.
     """
 
 class ProviderServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -52,7 +53,8 @@ class ProviderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_provider_service_pb2.UpdateProviderRequest, _abc.Awaitable[_provider_pb2.Provider]],
     ) -> _abc.Awaitable[_provider_pb2.Provider]:
         """UpdateProvider changes the field of the mask: "enabled". It makes a new version of the tenant's policy and lets it
-        hold. Refuses with PROVIDER_UNKNOWN, UPDATE_MASK_INVALID.
+        hold. Refuses with PROVIDER_UNKNOWN, UPDATE_MASK_INVALID, and with POLICY_INVALID when the policy that holds is
+        corrupt.
         """
 
 def add_ProviderServiceServicer_to_server(servicer: ProviderServiceServicer, server: _aio.Server) -> None: ...

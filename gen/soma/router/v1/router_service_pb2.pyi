@@ -36,6 +36,7 @@ class GenerateRequest(_message.Message):
     SAMPLING_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
     TASK_CLASS_FIELD_NUMBER: _builtins.int
+    WHOLE_FIELD_NUMBER: _builtins.int
     tier: _builtins.str
     """tier is tried first: "premium", "standard" or "slm". "auto" chooses among all of them. Empty is "standard"."""
     turn: _builtins.str
@@ -46,6 +47,10 @@ class GenerateRequest(_message.Message):
     """task is the name of the work that the call belongs to, for its budget and the record. Empty for none."""
     task_class: _builtins.str
     """task_class is what kind of work it is, such as "code" or "summary", where the caller knows. Empty for unknown."""
+    whole: _builtins.bool
+    """whole says that nobody waits for pieces: the answer may come at once, when it is complete. It is still a stream of
+    the same events.
+    """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_routing_pb2.Message]:
         """messages are the conversation, oldest first. The router drops the oldest to fit the model's window, never the last."""
@@ -79,10 +84,11 @@ class GenerateRequest(_message.Message):
         sampling: _routing_pb2.Sampling | None = ...,
         task: _builtins.str = ...,
         task_class: _builtins.str = ...,
+        whole: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hints", b"hints", "response_format", b"response_format", "sampling", b"sampling", "tools", b"tools"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hints", b"hints", "max_tokens", b"max_tokens", "messages", b"messages", "response_format", b"response_format", "sampling", b"sampling", "task", b"task", "task_class", b"task_class", "tier", b"tier", "tools", b"tools", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hints", b"hints", "max_tokens", b"max_tokens", "messages", b"messages", "response_format", b"response_format", "sampling", b"sampling", "task", b"task", "task_class", b"task_class", "tier", b"tier", "tools", b"tools", "turn", b"turn", "whole", b"whole"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

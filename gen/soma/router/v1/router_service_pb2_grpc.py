@@ -60,9 +60,10 @@ class RouterServiceServicer:
 
     def Generate(self, request, context):
         """Generate answers with a model: the decision first, then text as it comes, then one outcome, always.
-        Another model is tried only before the first text. Refuses with MODEL_UNAVAILABLE when no model is open,
-        CONTEXT_TOO_LONG when the last message fits no window, MODEL_BUSY when every open model's queue is full,
-        BUDGET_SPENT when no open model's price fits the caller's budgets: the metadata say which one, what is left of it,
+        Another model is tried only before the first text. Refuses with MODEL_UNKNOWN when the hints name models and there
+        is none of them, MODEL_UNAVAILABLE when no model is open, CONTEXT_TOO_LONG when the last message fits no window,
+        MODEL_BUSY when every open model's queue is full, ROOM_BUSY when too many calls of the tenant wait for its books,
+        ROOM_UNAVAILABLE when the router is restarting, BUDGET_SPENT when no open model's price fits the caller's budgets: the metadata say which one, what is left of it,
         when it renews and which cheaper tier is open.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -71,7 +72,9 @@ class RouterServiceServicer:
 
     def Decide(self, request, context):
         """Decide returns the decision that Generate would make now, and spends nothing.
-        Refuses with MODEL_UNAVAILABLE when no model is open, BUDGET_SPENT when none fits the caller's budgets.
+        Refuses with MODEL_UNKNOWN when the hints name models and there is none of them, MODEL_UNAVAILABLE when no model is
+        open, CONTEXT_TOO_LONG when the text fits no window, MODEL_BUSY when every open model's queue is full, BUDGET_SPENT
+        when none fits the caller's budgets.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

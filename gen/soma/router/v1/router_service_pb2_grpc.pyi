@@ -20,14 +20,17 @@ class RouterServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     Generate: _aio.UnaryStreamMultiCallable[_router_service_pb2.GenerateRequest, _routing_pb2.GenerateEvent]
     """Generate answers with a model: the decision first, then text as it comes, then one outcome, always.
-    Another model is tried only before the first text. Refuses with MODEL_UNAVAILABLE when no model is open,
-    CONTEXT_TOO_LONG when the last message fits no window, MODEL_BUSY when every open model's queue is full,
-    BUDGET_SPENT when no open model's price fits the caller's budgets: the metadata say which one, what is left of it,
+    Another model is tried only before the first text. Refuses with MODEL_UNKNOWN when the hints name models and there
+    is none of them, MODEL_UNAVAILABLE when no model is open, CONTEXT_TOO_LONG when the last message fits no window,
+    MODEL_BUSY when every open model's queue is full, ROOM_BUSY when too many calls of the tenant wait for its books,
+    ROOM_UNAVAILABLE when the router is restarting, BUDGET_SPENT when no open model's price fits the caller's budgets: the metadata say which one, what is left of it,
     when it renews and which cheaper tier is open.
     """
     Decide: _aio.UnaryUnaryMultiCallable[_router_service_pb2.DecideRequest, _model_pb2.Decision]
     """Decide returns the decision that Generate would make now, and spends nothing.
-    Refuses with MODEL_UNAVAILABLE when no model is open, BUDGET_SPENT when none fits the caller's budgets.
+    Refuses with MODEL_UNKNOWN when the hints name models and there is none of them, MODEL_UNAVAILABLE when no model is
+    open, CONTEXT_TOO_LONG when the text fits no window, MODEL_BUSY when every open model's queue is full, BUDGET_SPENT
+    when none fits the caller's budgets.
     """
     ReplayDecision: _aio.UnaryUnaryMultiCallable[_router_service_pb2.ReplayDecisionRequest, _router_service_pb2.ReplayDecisionResponse]
     """ReplayDecision makes a decision again from what was recorded of it, and says whether it is the same bit for bit.
@@ -44,9 +47,10 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_router_service_pb2.GenerateRequest, _abc.AsyncIterator[_routing_pb2.GenerateEvent]],
     ) -> _abc.AsyncIterator[_routing_pb2.GenerateEvent]:
         """Generate answers with a model: the decision first, then text as it comes, then one outcome, always.
-        Another model is tried only before the first text. Refuses with MODEL_UNAVAILABLE when no model is open,
-        CONTEXT_TOO_LONG when the last message fits no window, MODEL_BUSY when every open model's queue is full,
-        BUDGET_SPENT when no open model's price fits the caller's budgets: the metadata say which one, what is left of it,
+        Another model is tried only before the first text. Refuses with MODEL_UNKNOWN when the hints name models and there
+        is none of them, MODEL_UNAVAILABLE when no model is open, CONTEXT_TOO_LONG when the last message fits no window,
+        MODEL_BUSY when every open model's queue is full, ROOM_BUSY when too many calls of the tenant wait for its books,
+        ROOM_UNAVAILABLE when the router is restarting, BUDGET_SPENT when no open model's price fits the caller's budgets: the metadata say which one, what is left of it,
         when it renews and which cheaper tier is open.
         """
 
@@ -57,7 +61,9 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_router_service_pb2.DecideRequest, _abc.Awaitable[_model_pb2.Decision]],
     ) -> _abc.Awaitable[_model_pb2.Decision]:
         """Decide returns the decision that Generate would make now, and spends nothing.
-        Refuses with MODEL_UNAVAILABLE when no model is open, BUDGET_SPENT when none fits the caller's budgets.
+        Refuses with MODEL_UNKNOWN when the hints name models and there is none of them, MODEL_UNAVAILABLE when no model is
+        open, CONTEXT_TOO_LONG when the text fits no window, MODEL_BUSY when every open model's queue is full, BUDGET_SPENT
+        when none fits the caller's budgets.
         """
 
     @_abc_1.abstractmethod

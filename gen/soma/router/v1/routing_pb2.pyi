@@ -499,14 +499,19 @@ class Outcome(_message.Message):
     finish_reason: _builtins.str
     """finish_reason is "stop", "length", "tool_calls" or "content_filter". Empty when the answer failed."""
     first_token_ms: _builtins.int
-    """first_token_ms is the time from the decision to the first text; 0 when there was none."""
+    """first_token_ms is the time from the decision to the first text; 0 when there was none, and for an answer that came
+    in one piece.
+    """
     @_builtins.property
     def usage(self) -> _model_pb2.Usage:
         """usage counts the tokens, those of a cut answer too."""
 
     @_builtins.property
     def failure(self) -> _failure_pb2.Failure:
-        """failure says why the answer broke off: PROVIDER_FAILED, PROVIDER_CUT. Absent when it did not."""
+        """failure says why there is no answer, or why it broke off. Before the first text, when no other model took over:
+        PROVIDER_FAILED, MODEL_BUSY, CONTEXT_TOO_LONG or REQUEST_INVALID by the provider's word, STORE_UNAVAILABLE or
+        ROOM_BUSY of the books. After it: PROVIDER_CUT. At any time: INTERRUPTED. Absent when the answer is complete.
+        """
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from services.common.db import Transaction
 from services.common.errors import Unavailable
 from services.common.identity import Identity
+from services.common.log.gathering import Gathering
 from services.common.log.kafka import groups as kafka_groups
 from services.common.log.kafka import topics as kafka_topics
 from services.common.log.kafka.entries import entries
@@ -66,9 +67,9 @@ class KafkaLog:
         return Drained(count(known), count([row for row in rows if refusal(row)]))
 
     @asynccontextmanager
-    async def reader(self, group: str, topics: Sequence[str]) -> AsyncIterator[Reader]:
+    async def reader(self, group: str, topics: Sequence[str], *, gather_s: float = 0.0) -> AsyncIterator[Reader]:
         await self._until_topics()
-        async with join(self.link, group, topics, self.pulse) as member:
+        async with join(self.link, group, topics, self.pulse, Gathering(gather_s)) as member:
             yield member
 
     async def ends(self, topic: str) -> Mapping[Place, tuple[int, int]]:

@@ -4,6 +4,7 @@ it forgets, and what it finds again begins at what is committed."""
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from services.common.db import Transaction
 from services.common.errors import Unavailable
+from services.common.log.gathering import Gathering
 from services.common.log.kafka.entries import entries
 from services.common.log.kafka.link import Link, kafka_errors, stop
 from services.common.log.log import Entry, LeaseLost, Place
@@ -45,14 +47,21 @@ class Member:
     """What could not be committed when it was done: a broker was away. It goes with the next."""
     begun: set[Any] = field(default_factory=set)
     """Partitions in which the group is known to stand somewhere."""
+    gathering: Gathering = field(default_factory=Gathering)
 
     async def fetch(self, most: int, within_s: float) -> Sequence[Sequence[Entry]]:
         if new := self.consumer.assignment() - self.begun:
             await self._begin(new)
         if self.owed:
             await self._settle()
+        end = time.monotonic() + within_s
+        if not await self.gathering.over(end):
+            return ()
         with kafka_errors():
-            found = await self.consumer.getmany(timeout_ms=int(within_s * 1000), max_records=most)
+            left_ms = max(0, int((end - time.monotonic()) * 1000))
+            found = await self.consumer.getmany(timeout_ms=left_ms, max_records=most)
+        if found and all(self._ends_with(where, records) for where, records in found.items()):
+            self.gathering.begin()
         return [run for records in found.values() if (run := entries(records))]
 
     async def hold(self, tx: Transaction, run: Sequence[Entry]) -> None:  # noqa: ARG002
@@ -74,6 +83,10 @@ class Member:
                     await rewind(self.consumer, where)
                 except IllegalStateError:  # lost meanwhile
                     return
+
+    def _ends_with(self, where: Any, records: Sequence[Any]) -> bool:
+        """Whether nothing is behind these in their partition, as far as the broker has told."""
+        return not records or records[-1].offset + 1 >= (self.consumer.highwater(where) or 0)
 
     async def _begin(self, new: set[Any]) -> None:
         """A group that is new stands at the beginning, and can be seen to, before it has done anything."""
@@ -113,11 +126,13 @@ async def rewind(consumer: Any, where: Any) -> None:
 
 
 @asynccontextmanager
-async def join(link: Link, group: str, topics: Sequence[str], pulse: Pulse) -> AsyncIterator[Member]:
+async def join(
+    link: Link, group: str, topics: Sequence[str], pulse: Pulse, gathering: Gathering | None = None
+) -> AsyncIterator[Member]:
     """Be a member for as long as the block. Waits for brokers that are away. The topics must be there."""
     consumer = await joined(link, group, topics, pulse)
     try:
-        yield Member(consumer)
+        yield Member(consumer, gathering=gathering or Gathering())
     finally:
         await stop(consumer)
 

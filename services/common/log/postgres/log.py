@@ -13,6 +13,7 @@ from services.common.caller import WORKERS
 from services.common.clock import new_id
 from services.common.db import Database, Transaction
 from services.common.ears import Ears, open_ears
+from services.common.log.gathering import Gathering
 from services.common.log.log import Drained, Entry, Place, Reader, Shard, Unpublishable
 from services.common.log.postgres import leases
 from services.common.log.postgres.leases import CHANNEL, Seat
@@ -119,10 +120,10 @@ class PostgresLog:
         return Drained(moved, {row["topic"]: row["count"] for row in rows if not row["moved"]})
 
     @asynccontextmanager
-    async def reader(self, group: str, topics: Sequence[str]) -> AsyncIterator[Reader]:
+    async def reader(self, group: str, topics: Sequence[str], *, gather_s: float = 0.0) -> AsyncIterator[Reader]:
         seat = Seat(group, tuple(topics), new_id(), self.lease_s)
         with self.ears.ear(ENTRIES, *topics) as news, self.ears.ear(CHANNEL, group) as changes:
-            async with join(self.db, seat, news, changes) as member:
+            async with join(self.db, seat, news, changes, Gathering(gather_s)) as member:
                 yield member
 
     async def ends(self, topic: str) -> Mapping[Place, tuple[int, int]]:

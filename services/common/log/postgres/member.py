@@ -16,6 +16,7 @@ from services.common.caller import WORKERS
 from services.common.db import Database, Record, Transaction
 from services.common.ears import Ear
 from services.common.errors import Unavailable
+from services.common.log.gathering import Gathering
 from services.common.log.log import RUN_BYTES, Entry, LeaseLost, Place
 from services.common.log.postgres import leases
 from services.common.log.postgres.leases import Lease, Seat
@@ -81,15 +82,24 @@ class Member:
     seat: Seat
     news: Ear
     changes: Ear
+    gathering: Gathering = field(default_factory=Gathering)
     held: dict[Place, Held] = field(default_factory=dict)
     keeps_up_until: float = 0.0
     """By time.monotonic(): so long nobody asks where the partitions end."""
+    has_all: bool = False
+    """Nothing was left when it last looked: it waits for news before it looks again."""
 
     async def fetch(self, most: int, within_s: float) -> Sequence[Sequence[Entry]]:
         end = time.monotonic() + within_s
+        if not await self.gathering.over(end):
+            return ()
+        if self.has_all:
+            await self.news.wait(min(max(0.0, end - time.monotonic()), LOOK_S))
         while True:
             self.news.forget()
             if runs := await self._take(most):
+                if self.has_all:
+                    self.gathering.begin()
                 return runs
             if (left := end - time.monotonic()) <= 0:
                 return ()
@@ -171,14 +181,18 @@ class Member:
         even = most // len(ours) if ours else 0
         if even and time.monotonic() < self.keeps_up_until:
             runs = await self._give(ours, dict.fromkeys(ours, even), {})
-            if any(len(run) == even for run in runs):
+            self.has_all = not any(len(run) == even or is_cut(run) for run in runs)
+            if not self.has_all:
                 self.keeps_up_until = 0.0
             return runs
         ends = await heads(self.db, list(ours))
         quotas = shared_out({place: end - ours[place].next for place, end in ends.items()}, most)
-        if all(ours[place].next + quotas.get(place, 0) >= end for place, end in ends.items()):
+        asks_all = all(ours[place].next + quotas.get(place, 0) >= end for place, end in ends.items())
+        runs = await self._give(ours, quotas, ends)
+        self.has_all = asks_all and not any(map(is_cut, runs))
+        if self.has_all:
             self.keeps_up_until = time.monotonic() + LOOK_S
-        return await self._give(ours, quotas, ends)
+        return runs
 
     async def _give(
         self, ours: Mapping[Place, Held], quotas: Mapping[Place, int], ends: Mapping[Place, int]
@@ -199,15 +213,20 @@ class Member:
 
 
 @asynccontextmanager
-async def join(db: Database, seat: Seat, news: Ear, changes: Ear) -> AsyncIterator[Member]:
+async def join(db: Database, seat: Seat, news: Ear, changes: Ear, gathering: Gathering) -> AsyncIterator[Member]:
     """A member that holds its share. It leaves what it holds to the others at the end."""
-    member = Member(db, seat, news, changes)
+    member = Member(db, seat, news, changes, gathering)
     await member.take_turn()
     try:
         async with alongside(member.keep(), name=f"leases of {seat.group}"):
             yield member
     finally:
         await member.leave()
+
+
+def is_cut(run: Sequence[Entry]) -> bool:
+    """Whether the run may have ended by its size."""
+    return sum(len(entry.payload) for entry in run) >= RUN_BYTES
 
 
 async def heads(db: Database, places: Sequence[Place]) -> Mapping[Place, int]:

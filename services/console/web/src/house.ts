@@ -3,13 +3,16 @@ import { Canvas } from "./canvas/canvas";
 import { Chat } from "./chat/chat";
 import { Conversations } from "./chat/conversations";
 import { Mesh } from "./chat/mesh";
+import { Thumbs } from "./chat/thumbs";
 import { Route } from "./route";
 import type { Session } from "./session/session";
+import { backoffMs, pause } from "./turn/pause";
 import { Client } from "./wire/client";
 
 export interface House {
   route: Route;
   chat: Chat;
+  thumbs: Thumbs;
   canvas: Canvas;
   conversations: Conversations;
   mesh: Mesh;
@@ -30,6 +33,12 @@ export function openHouse(session: Session): House {
       if (!chat.running) void canvas.refresh(); // the panes that the answer left
     },
     failed: (refusal) => mesh.suspect(refusal),
+  });
+  const thumbs = new Thumbs({
+    tell: client.giveFeedback,
+    pause: (attempt) => pause(backoffMs(attempt, Math.random()), closing.signal),
+    failed: (refusal) => mesh.suspect(refusal),
+    memory: sessionStorage,
   });
   const canvas = new Canvas(client, (refusal) => mesh.suspect(refusal), closing.signal);
   const refresh = (): void => void Promise.all([chat.refresh(), canvas.refresh()]);
@@ -52,5 +61,5 @@ export function openHouse(session: Session): House {
     chat.leave();
     canvas.leave();
   };
-  return { route, chat, canvas, conversations, mesh, close };
+  return { route, chat, thumbs, canvas, conversations, mesh, close };
 }

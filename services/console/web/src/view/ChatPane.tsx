@@ -8,7 +8,10 @@ import { ended, type TurnView } from "../turn/turn";
 import type { Tier } from "../wire/types";
 import { Composer } from "./Composer";
 import { Thread } from "./Thread";
-import type { Deed } from "./words";
+import { type Deed, openTier } from "./words";
+
+/** What another tier may mend: asked again, the question takes the one that is chosen now. */
+const DEPENDS_ON_TIER = new Set(["MODEL_UNAVAILABLE", "BUDGET_SPENT"]);
 
 interface ChatPaneProps {
   house: House;
@@ -17,7 +20,12 @@ interface ChatPaneProps {
   signIn: () => void;
 }
 
-export function ChatPane({ house: { chat, canvas, route }, person, newChat, signIn }: ChatPaneProps): ReactNode {
+export function ChatPane({
+  house: { chat, thumbs, canvas, route },
+  person,
+  newChat,
+  signIn,
+}: ChatPaneProps): ReactNode {
   const view = useStore(chat.view);
   const panes = useStorePart(canvas.view, (all) => all.panes);
   const conversation = useStore(route.conversation);
@@ -50,7 +58,8 @@ export function ChatPane({ house: { chat, canvas, route }, person, newChat, sign
   const act = useCallback(
     (deed: Deed, turn: TurnView) => {
       if (deed === "retry")
-        chat.retry(turn, turn.failure?.reason === "MODEL_UNAVAILABLE" ? rememberedTier() : turn.tier);
+        chat.retry(turn, DEPENDS_ON_TIER.has(turn.failure?.reason ?? "") ? rememberedTier() : turn.tier);
+      if (deed === "other-tier" && turn.failure) chat.retry(turn, openTier(turn.failure));
       if (deed === "sign-in") signIn();
       if (deed === "new-chat") newChat();
       if (deed === "stop-running") void chat.stopAndRetry(turn);
@@ -75,6 +84,7 @@ export function ChatPane({ house: { chat, canvas, route }, person, newChat, sign
       <Thread
         view={view}
         panes={panes}
+        thumbs={thumbs}
         person={person}
         ask={ask}
         older={chat.older}

@@ -1,10 +1,11 @@
 /** A question that was not answered, or not to its end: what happened, and what to do next. */
 import type { ReactNode } from "react";
 import type { Failure } from "../wire/types";
+import { tierName } from "./format";
 import { Icon } from "./icons";
-import { type Deed, spoken, wordsFor } from "./words";
+import { type Deed, openTier, spoken, wordsFor } from "./words";
 
-const LABELS: Record<Deed, string> = {
+const LABELS: Record<Exclude<Deed, "other-tier">, string> = {
   retry: "Try again",
   "go-to-running": "Show the running answer",
   "stop-running": "Stop it and ask mine",
@@ -43,7 +44,7 @@ export function Problem({ failure, deeds }: ProblemProps): ReactNode {
                 onClick={deeds[deed]}
                 data-testid={deed}
               >
-                {LABELS[deed]}
+                {labelOf(deed, failure)}
               </button>
             ))}
           </div>
@@ -52,3 +53,6 @@ export function Problem({ failure, deeds }: ProblemProps): ReactNode {
     </div>
   );
 }
+
+const labelOf = (deed: Deed, failure: Failure): string =>
+  deed === "other-tier" ? `Ask the ${tierName(openTier(failure))} tier` : LABELS[deed];

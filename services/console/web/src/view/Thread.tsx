@@ -2,6 +2,7 @@
 import { type ReactNode, useEffect, useMemo, useRef } from "react";
 import type { CanvasView } from "../canvas/canvas";
 import type { ChatView } from "../chat/chat";
+import type { Thumbs } from "../chat/thumbs";
 import type { Person } from "../session/person";
 import type { Pane } from "../wire/types";
 import { Icon } from "./icons";
@@ -13,6 +14,7 @@ import { Welcome } from "./Welcome";
 interface ThreadProps extends TurnDeeds {
   view: ChatView;
   panes: CanvasView["panes"];
+  thumbs: Thumbs;
   person: Person;
   ask: (question: string) => void;
   older: (beforeShown: () => void) => Promise<void>;
@@ -20,7 +22,18 @@ interface ThreadProps extends TurnDeeds {
   newChat: () => void;
 }
 
-export function Thread({ view, panes, person, ask, older, reload, newChat, act, openPane }: ThreadProps): ReactNode {
+export function Thread({
+  view,
+  panes,
+  thumbs,
+  person,
+  ask,
+  older,
+  reload,
+  newChat,
+  act,
+  openPane,
+}: ThreadProps): ReactNode {
   const frame = useRef<HTMLDivElement>(null);
   const content = useRef<HTMLDivElement>(null);
   const { atEnd, jump, keepPlace } = useFollow(frame, content, view.turns[0]?.key);
@@ -49,6 +62,7 @@ export function Thread({ view, panes, person, ask, older, reload, newChat, act, 
               key={turn.key}
               turn={turn}
               panes={made.get(turn.name ?? "") ?? NONE}
+              thumbs={thumbs}
               act={act}
               openPane={openPane}
             />

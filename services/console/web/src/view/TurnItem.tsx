@@ -1,6 +1,7 @@
 /** One turn: the question, its answer as it comes, and what is known about it. */
 import { memo, type ReactNode, useMemo, useRef, useState } from "react";
 import { placesIn } from "../canvas/places";
+import type { Thumbs } from "../chat/thumbs";
 import { blocksOf } from "../markdown/blocks";
 import { type Opener, PaneOpener } from "../markdown/Chips";
 import { Markdown } from "../markdown/Markdown";
@@ -10,8 +11,9 @@ import { clockTime, dollars, duration, fullTime, hasLongRun, tierName } from "./
 import { Icon } from "./icons";
 import { Problem } from "./Problem";
 import { useReveal } from "./scroll";
+import { ThumbButtons, ThumbTrouble, useOpinion } from "./ThumbButtons";
 import type { Pane } from "../wire/types";
-import type { Deed } from "./words";
+import { type Deed, openTier } from "./words";
 import { WhyModel } from "./WhyModel";
 
 export interface TurnDeeds {
@@ -23,9 +25,10 @@ interface TurnItemProps extends TurnDeeds {
   turn: TurnView;
   /** Those that the answer made. */
   panes: Pane[];
+  thumbs: Thumbs;
 }
 
-export const TurnItem = memo(function TurnItem({ turn, panes, act, openPane }: TurnItemProps) {
+export const TurnItem = memo(function TurnItem({ turn, panes, thumbs, act, openPane }: TurnItemProps) {
   const opener = useOpener(turn, panes, openPane);
   const text = textOf(turn);
   const running = !ended(turn);
@@ -59,7 +62,7 @@ export const TurnItem = memo(function TurnItem({ turn, panes, act, openPane }: T
         {turn.finishReason === "content_filter" && <p className="note">The provider’s filter ended the answer here.</p>}
         {turn.failure && <Problem failure={turn.failure} deeds={deedsOf(turn, act)} />}
       </div>
-      {!running && turn.name && <Foot turn={turn} text={text} />}
+      {!running && turn.name && <Foot turn={turn} name={turn.name} text={text} thumbs={thumbs} />}
     </article>
   );
 });
@@ -82,15 +85,24 @@ function Waiting({ turn }: { turn: TurnView }): ReactNode {
   );
 }
 
-function Foot({ turn, text }: { turn: TurnView; text: string }): ReactNode {
+interface FootProps {
+  turn: TurnView;
+  name: string;
+  text: string;
+  thumbs: Thumbs;
+}
+
+function Foot({ turn, name, text, thumbs }: FootProps): ReactNode {
   const [open, setOpen] = useState(false);
   const foot = useRef<HTMLElement>(null);
   useReveal(foot, open);
+  const opinion = useOpinion(thumbs, name);
   const { decision } = turn;
   return (
     <footer ref={foot}>
       <div className="foot">
         {text && <CopyButton text={text} label="Copy answer" />}
+        {turn.phase === "done" && <ThumbButtons opinion={opinion} give={(thumb) => thumbs.give(name, thumb)} />}
         {decision && (
           <button
             type="button"
@@ -115,6 +127,7 @@ function Foot({ turn, text }: { turn: TurnView; text: string }): ReactNode {
           {clockTime(turn.endedAt ?? turn.askedAt)}
         </time>
       </div>
+      <ThumbTrouble opinion={opinion} />
       {open && decision && <WhyModel turn={turn} decision={decision} />}
     </footer>
   );
@@ -122,9 +135,11 @@ function Foot({ turn, text }: { turn: TurnView; text: string }): ReactNode {
 
 function deedsOf(turn: TurnView, act: TurnDeeds["act"]): Partial<Record<Deed, () => void>> {
   const deeds: Partial<Record<Deed, () => void>> = {};
+  const { failure } = turn;
+  if (failure && openTier(failure)) deeds["other-tier"] = () => act("other-tier", turn);
   for (const deed of ["retry", "sign-in", "new-chat"] as const) deeds[deed] = () => act(deed, turn);
   if (!turn.name) deeds.edit = () => act("edit", turn);
-  if (turn.failure?.reason === "TURN_RUNNING") {
+  if (failure?.reason === "TURN_RUNNING") {
     deeds["go-to-running"] = () => act("go-to-running", turn);
     if (turn.blockedBy) deeds["stop-running"] = () => act("stop-running", turn);
   }

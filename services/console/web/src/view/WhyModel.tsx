@@ -2,12 +2,15 @@
 import { type ReactNode, useRef, useState } from "react";
 import type { TurnView } from "../turn/turn";
 import type { Candidate, Decision } from "../wire/types";
-import { count, dollars, duration, tierName } from "./format";
+import { count, dollars, duration, percent, tierName } from "./format";
 import { Icon } from "./icons";
 import { useReveal } from "./scroll";
 import { spoken } from "./words";
 
+const BUILT_IN = "policies/0";
+
 export function WhyModel({ turn, decision }: { turn: TurnView; decision: Decision }): ReactNode {
+  const versions = versionsOf(decision);
   return (
     <section className="why" aria-label="Why this model" data-testid="why-panel">
       {decision.why && <p className="why-sentence">{spoken(decision.why)}</p>}
@@ -19,10 +22,18 @@ export function WhyModel({ turn, decision }: { turn: TurnView; decision: Decisio
           </div>
         ))}
       </dl>
-      {decision.prices && <p className="prices">Prices: {decision.prices}</p>}
+      {versions.length > 0 && <p className="prices">{versions.join(" · ")}</p>}
       {decision.candidates?.length ? <Candidates candidates={decision.candidates} chosen={decision} /> : null}
     </section>
   );
+}
+
+/** By what it was decided. */
+function versionsOf({ prices, policy }: Decision): string[] {
+  const said: string[] = [];
+  if (prices) said.push(`Prices: ${prices}`);
+  if (policy) said.push(`Policy: ${policy}${policy === BUILT_IN ? " (built in)" : ""}`);
+  return said;
 }
 
 function facts(turn: TurnView, decision: Decision): [string, ReactNode][] {
@@ -66,13 +77,14 @@ function Candidates({ candidates, chosen }: { candidates: Candidate[]; chosen: D
             <th>Score</th>
             <th className="to-right">Cost</th>
             <th className="to-right">Latency</th>
+            <th className="to-right">Quality</th>
           </tr>
         </thead>
         <tbody>
           {open.map(row)}
           {closed.length > 0 && (
             <tr>
-              <td colSpan={4} className="fold">
+              <td colSpan={5} className="fold">
                 <button
                   type="button"
                   className="quiet"
@@ -93,7 +105,7 @@ function Candidates({ candidates, chosen }: { candidates: Candidate[]; chosen: D
 }
 
 function Row({ candidate, chosen }: { candidate: Candidate; chosen: boolean }): ReactNode {
-  const { model, provider, tier, closed, score = 0 } = candidate;
+  const { model, provider, tier, closed, score = 0, quality = 0, probability = 1 } = candidate;
   return (
     <tr className={closed ? "closed" : chosen ? "chosen" : undefined}>
       <td>
@@ -104,7 +116,7 @@ function Row({ candidate, chosen }: { candidate: Candidate; chosen: boolean }): 
         {chosen && <span className="visually-hidden"> (chosen)</span>}
       </td>
       {closed ? (
-        <td colSpan={3} className="reason">
+        <td colSpan={4} className="reason">
           {spoken(closed)}
         </td>
       ) : (
@@ -112,9 +124,11 @@ function Row({ candidate, chosen }: { candidate: Candidate; chosen: boolean }): 
           <td className="score">
             <meter min={0} max={1} value={score} aria-label="Score" />
             {score.toFixed(2)}
+            {probability > 0 && probability < 1 && <span className="chance">{percent(probability)} chance</span>}
           </td>
           <td className="to-right">{dollars(candidate.costMicrousd)}</td>
           <td className="to-right">{duration(candidate.latencyMs ?? 0)}</td>
+          <td className="to-right">{quality > 0 && percent(quality)}</td>
         </>
       )}
     </tr>

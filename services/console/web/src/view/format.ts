@@ -15,6 +15,13 @@ export function duration(ms: number): string {
   return `${Math.floor(ms / 60_000)} min ${Math.round((ms % 60_000) / 1_000)} s`;
 }
 
+/** Of 0 to 1: "93 %". Only all is "100 %", and only nothing "0 %". */
+export function percent(share: number): string {
+  const whole = Math.round(share * 100);
+  if (whole === 0 && share > 0) return "<1 %";
+  return whole === 100 && share < 1 ? ">99 %" : `${whole} %`;
+}
+
 export const count = (n: number | undefined): string => (n ?? 0).toLocaleString("en-US");
 
 const TIER_NAMES: Record<string, string> = { premium: "Premium", standard: "Standard", slm: "Small" };

@@ -1,9 +1,9 @@
 /** What each reason means to a person, and what they can do. The mesh's own sentence is shown beneath the title. */
-import type { Refusal } from "../wire/refusal";
-import type { Failure } from "../wire/types";
+import { type Refusal, refusalIn } from "../wire/refusal";
+import type { Failure, Tier } from "../wire/types";
 import { tierName } from "./format";
 
-export type Deed = "retry" | "go-to-running" | "stop-running" | "sign-in" | "edit" | "new-chat";
+export type Deed = "retry" | "other-tier" | "go-to-running" | "stop-running" | "sign-in" | "edit" | "new-chat";
 
 export interface Words {
   title: string;
@@ -34,7 +34,24 @@ export function downSentence({ reason, message }: Refusal): string {
 
 /** A sentence of the mesh with the tiers' names as the page writes them. */
 export const spoken = (sentence: string): string =>
-  sentence.replace(/\b(premium|standard|slm)(?= tier\b)/g, (tier) => tierName(tier));
+  sentence
+    .replace(/\btier "(premium|standard|slm)"/g, "$1 tier")
+    .replace(/\b(premium|standard|slm)(?= tier\b)/g, (tier) => tierName(tier));
+
+/** The tier that is open when a budget has too little left. Turns and their events tell it in their sentence alone. */
+export function openTier({ reason, message = "", metadata }: Failure): Tier | undefined {
+  if (reason !== "BUDGET_SPENT") return undefined;
+  const named = metadata?.["cheaper_tier"] ?? /\btier "(\w+)" is open/.exec(message)?.[1];
+  return TIERS.find((tier) => tier === named);
+}
+
+const TIERS: readonly Tier[] = ["premium", "standard", "slm"];
+
+/** That what a person thinks of an answer is not told yet. */
+export const waitingSentence = (failure: Failure): string =>
+  `Not sent yet: ${lowered(downSentence(refusalIn(failure)))}. It is kept, and sent as soon as it can be.`;
+
+const lowered = (sentence: string): string => sentence.charAt(0).toLowerCase() + sentence.slice(1);
 
 const WORDS: Record<string, Words> = {
   TURN_RUNNING: {
@@ -54,6 +71,12 @@ const WORDS: Record<string, Words> = {
     mild: true,
     otherwise: "It has as many answers in work as it takes.",
     deeds: ["retry"],
+  },
+  BUDGET_SPENT: {
+    title: "The budget has too little left",
+    mild: true,
+    otherwise: "Wait until it renews, or ask an admin of your tenant for more.",
+    deeds: ["other-tier", "retry"],
   },
   MODEL_UNAVAILABLE: {
     title: "No model is open",
@@ -107,6 +130,8 @@ const WORDS: Record<string, Words> = {
     deeds: ["retry"],
   },
   REVISION_UNKNOWN: { title: "The panes must be read again", mild: true, otherwise: "Try again.", deeds: ["retry"] },
+  DECISION_UNKNOWN: { title: "Your opinion was not taken", otherwise: "Which model answered is not known.", deeds: [] },
+  DECISION_EXPIRED: { title: "Your opinion was not taken", otherwise: "The answer is too old.", deeds: [] },
   TURN_UNKNOWN: { title: "This answer is gone", otherwise: "Its conversation was deleted.", deeds: ["new-chat"] },
   SIGNED_OUT: { title: "Your session has ended", mild: true, otherwise: "Sign in to go on.", deeds: ["sign-in"] },
   TOKEN_REFUSED: { title: "Your session has ended", mild: true, otherwise: "Sign in to go on.", deeds: ["sign-in"] },

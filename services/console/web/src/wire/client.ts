@@ -13,6 +13,7 @@ import type {
   ListTurnsResponse,
   Pane,
   PaneVersion,
+  Thumb,
   Turn,
 } from "./types";
 
@@ -50,6 +51,11 @@ export class Client {
     this.json("GET", `/v1/${conversation}/turns?pageSize=30${nextPage(pageToken)}`);
 
   cancel = (turn: string): Promise<Turn> => this.json("POST", `/v1/${turn}:cancel`, {});
+
+  /** Says how good the turn's answer was. Said again it takes the earlier one's place. */
+  giveFeedback = async (turn: string, thumb: Thumb): Promise<void> => {
+    await this.json("POST", "/v1/feedback", { turn, thumb });
+  };
 
   /** Asks a question. The same requestId again gives the same turn and its events from 1. */
   ask = (request: ChatRequest, signal: AbortSignal): AsyncGenerator<ChatEvent[]> =>

@@ -43,7 +43,8 @@ export class Refusal extends Error {
   }
 
   failure(): Failure {
-    return { reason: this.reason, message: this.message, retryable: this.retryable };
+    const { metadata } = this.facts;
+    return { reason: this.reason, message: this.message, retryable: this.retryable, ...(metadata && { metadata }) };
   }
 }
 

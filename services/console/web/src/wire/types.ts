@@ -10,10 +10,14 @@ export interface Candidate {
   tier?: Tier;
   /** Why it could not be chosen, in one sentence. Absent: it was open. */
   closed?: string;
-  /** 0 (worst) to 1 (best), of open ones. */
+  /** The expected quality less what cost and wait weigh: larger is better. Of open ones. */
   score?: number;
   costMicrousd?: string;
   latencyMs?: number;
+  /** That its answer is expected to have: 0 to 1. */
+  quality?: number;
+  /** With which it was chosen. 0 outside the first open tier. */
+  probability?: number;
 }
 
 export interface Decision {
@@ -28,6 +32,8 @@ export interface Decision {
   windowTokens?: number;
   why?: string;
   prices?: string;
+  /** The version that held: "policies/0" is the one built in. */
+  policy?: string;
 }
 
 export interface Usage {
@@ -41,7 +47,13 @@ export interface Failure {
   reason?: string;
   message?: string;
   retryable?: boolean;
+  /** Of calls that were refused; turns and their events tell none. */
+  metadata?: Record<string, string>;
 }
+
+// soma.router.v1
+
+export type Thumb = "up" | "down";
 
 // soma.agent.v1
 

@@ -394,7 +394,9 @@ class Decision(betterproto.Message):
     """
 
     link: str = betterproto.string_field(15)
-    """link is "CONNECTED", "DEGRADED" or "LOCAL_ONLY"."""
+    """
+    link is "CONNECTED", "DEGRADED" or "LOCAL_ONLY". Empty while it is not observed.
+    """
 
     weights: "ChoiceWeights" = betterproto.message_field(16)
     """weights are those of the choice."""
@@ -404,7 +406,8 @@ class Decision(betterproto.Message):
 
     features: List[float] = betterproto.double_field(18)
     """
-    features are what the question looked like to the learned part: empty where nothing is learned yet.
+    features are what the question looked like to the learned part, also where nothing is learned yet. Empty where there
+     was no choice.
     """
 
 

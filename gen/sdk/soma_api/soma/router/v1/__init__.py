@@ -116,7 +116,8 @@ class LimitOverride(betterproto.Message):
 @dataclass(eq=False, repr=False)
 class BudgetState(betterproto.Message):
     """
-    BudgetState is where a window stands. Settled and held together are never above the limit.
+    BudgetState is where a window stands. No call is admitted that could bring settled and held together above the limit. A
+     limit that is set lower than what was spent does not take that back: then nothing is admitted.
     """
 
     settled_microusd: int = betterproto.int64_field(1)
@@ -321,15 +322,18 @@ class Feedback(betterproto.Message):
 
     score: Optional[float] = betterproto.double_field(3, optional=True)
     """
-    score is 0 for useless to 1 for right. One of score and thumb is set.
+    score is 0 for useless to 1 for right. In a request one of score and thumb is set; in an answer score always is.
     """
 
     thumb: str = betterproto.string_field(4)
-    """thumb is "up" or "down" instead: 1 or 0."""
+    """
+    thumb is "up" or "down" instead: 1 or 0. In an answer as it was said.
+    """
 
     source: str = betterproto.string_field(5)
     """
-    source is who says so: "person", "judge" or "somabrain". Empty is "person". The others need the role admin or operator.
+    source is who says so: "person", "judge" or "somabrain". Empty is "person". The others need the role admin or
+     operator.
     """
 
     create_time: datetime = betterproto.message_field(6)
@@ -688,6 +692,45 @@ class ProviderModel(betterproto.Message):
     latency_ms: int = betterproto.uint32_field(8)
     """latency_ms is the expected time to the first text."""
 
+    standing: "Standing" = betterproto.message_field(9)
+    """standing is how it has been doing, for whichever tenant."""
+
+
+@dataclass(eq=False, repr=False)
+class Standing(betterproto.Message):
+    """
+    Standing is how a model has been doing in the last five minutes, over all routers that hear each other. What was not
+     measured is absent. Times are known to within nine percent.
+    """
+
+    calls: int = betterproto.int64_field(1)
+    """
+    calls are those that worked or failed, not those that their callers gave up.
+    """
+
+    error_rate: float = betterproto.double_field(2)
+    """error_rate is the share of them that failed: 0 to 1."""
+
+    first_token_p50_ms: Optional[int] = betterproto.int64_field(3, optional=True)
+    """first_token_p50_ms is the median of the times to the first text."""
+
+    first_token_p95_ms: Optional[int] = betterproto.int64_field(4, optional=True)
+    """first_token_p95_ms is what 95 of 100 did not exceed."""
+
+    total_p50_ms: Optional[int] = betterproto.int64_field(5, optional=True)
+    """total_p50_ms is the median of the times of whole answers."""
+
+    total_p95_ms: Optional[int] = betterproto.int64_field(6, optional=True)
+    """total_p95_ms is what 95 of 100 did not exceed."""
+
+    tokens_per_s: Optional[float] = betterproto.double_field(7, optional=True)
+    """
+    tokens_per_s is how fast answers came, from the first text to the end.
+    """
+
+    spend_microusd: int = betterproto.int64_field(8)
+    """spend_microusd is what its answers cost, in millionths of a dollar."""
+
 
 @dataclass(eq=False, repr=False)
 class ListProvidersRequest(betterproto.Message):
@@ -983,12 +1026,15 @@ class Outcome(betterproto.Message):
 
     failure: "__common_v1__.Failure" = betterproto.message_field(4)
     """
-    failure says why the answer broke off: PROVIDER_FAILED, PROVIDER_CUT. Absent when it did not.
+    failure says why there is no answer, or why it broke off. Before the first text, when no other model took over:
+     PROVIDER_FAILED, MODEL_BUSY, CONTEXT_TOO_LONG or REQUEST_INVALID by the provider's word, STORE_UNAVAILABLE or
+     ROOM_BUSY of the books. After it: PROVIDER_CUT. At any time: INTERRUPTED. Absent when the answer is complete.
     """
 
     first_token_ms: int = betterproto.uint32_field(5)
     """
-    first_token_ms is the time from the decision to the first text; 0 when there was none.
+    first_token_ms is the time from the decision to the first text; 0 when there was none, and for an answer that came
+     in one piece.
     """
 
 
@@ -1036,6 +1082,12 @@ class GenerateRequest(betterproto.Message):
     task_class: str = betterproto.string_field(10)
     """
     task_class is what kind of work it is, such as "code" or "summary", where the caller knows. Empty for unknown.
+    """
+
+    whole: bool = betterproto.bool_field(11)
+    """
+    whole says that nobody waits for pieces: the answer may come at once, when it is complete. It is still a stream of
+     the same events.
     """
 
 
