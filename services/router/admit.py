@@ -160,20 +160,19 @@ class Admission:
             turn=asked.turn,
             scopes=admitted.scopes,
             most=most_of(question, admitted.offer),
-            context_hash=context_hash(admitted.decision),
+            context_hash=context_hash(asked, admitted.decision),
             catalogue=admitted.field.catalogue,
         )
 
 
-def context_hash(decision: Decision) -> str:
-    """SHA-256 over what was looked at, in hex: the question's features, the candidates with their figures, weights,
-    prices, policy and mode. Not its id, the draw, and what the draw made of it."""
-    d = decision
-    seen = Decision(
-        requested_tier=d.requested_tier, prices=d.prices, policy=d.policy, mode=d.mode, link=d.link, weights=d.weights,
-        features=d.features, candidates=sorted(d.candidates, key=lambda one: (one.provider, one.model)),
+def context_hash(asked: Asked, decision: Decision) -> str:
+    """SHA-256 over what the question was like and by what it was decided, in hex: the same for equal questions."""
+    shape, d = asked.shape, decision
+    looked_at = (
+        shape.tier, sorted(shape.needs), shape.hints, sorted(shape.models), asked.size.total, asked.max_tokens,
+        asked.task_class, tuple(d.features), d.policy, d.prices, d.mode,
     )  # fmt: skip
-    return hashlib.sha256(seen.SerializeToString(deterministic=True)).hexdigest()
+    return hashlib.sha256(repr(looked_at).encode()).hexdigest()
 
 
 def chosen(field: Field, decision: Decision) -> Offer:

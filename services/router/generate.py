@@ -158,11 +158,8 @@ class Router:
 
     async def _fall_back(self, run: Running, broken: Broken) -> None:
         """Let the next open candidate that has room take over; without one the answer has failed."""
-        answer, admitted, run.waiting = (
-            run.answer,
-            run.admitted,
-            None,
-        )  # who stops the room lets the books come to an end
+        answer, admitted = run.answer, run.admitted
+        run.waiting = None  # who stops the room lets the books come to an end
         if broken.reason == "REQUEST_INVALID":
             answer.sent_tokens, answer.failure = 0, failed(broken)
             return

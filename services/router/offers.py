@@ -126,7 +126,7 @@ def away(provider: Provider, allowed: Collection[str]) -> str:
     """Why a text may not be read there when it may be read in these places alone; empty when it may. Nothing that is
     named allows everywhere; this machine is always allowed; of a provider's places all must be."""
     places = provider.jurisdictions
-    if not allowed or provider.is_here or (places and places & set(allowed)):
+    if not allowed or provider.is_here or (places and places <= set(allowed)):
         return ""
     return f"It reads texts in {', '.join(sorted(places)) or 'an unknown place'}; allowed is {', '.join(allowed)}."
 

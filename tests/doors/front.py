@@ -29,6 +29,16 @@ USAGE = Usage(input_tokens=7, output_tokens=3, cached_input_tokens=2, reasoning_
 OFFERS = (
     Offer(Provider("acme", "openai"), "grande", "premium", Price(1, 1), 8192, 1024, 100),
     Offer(Provider("acme", "openai"), "petit", "slm", Price(1, 1), 8192, 1024, 100),
+    Offer(
+        Provider("minilm", "openai", jurisdictions=frozenset({"here"})),
+        "all-MiniLM-L6-v2",
+        "slm",
+        Price(0, 0),
+        8192,
+        1024,
+        100,
+        capabilities=frozenset({"embeddings"}),
+    ),
 )
 
 

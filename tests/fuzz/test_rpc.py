@@ -18,7 +18,7 @@ from tests.house import ROOMS
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
 
-KEEPING, RUBBISH = 90, 90
+KEEPING, RUBBISH = 64, 64
 RULED = [method for method in METHODS if any(breaches(method.request.DESCRIPTOR))]
 FIRST = [next(method for method in METHODS if method.room == room) for room in ROOMS]
 READS = [method for method in METHODS if method.reads]

@@ -84,7 +84,7 @@ class Values:
             if one.message_type and depth >= DEEP:
                 continue
             strategy = self.field(one, rules_of(one), depth)
-            must = one.full_name in self.forms or rules_of(one).required or one.name == "update_mask"
+            must = one.full_name in self.forms or one.name == "update_mask" or is_needed(one, rules_of(one))
             (needed if must else free)[one.name] = strategy
         return drawn_from(Fields(kind, needed, free))
 
@@ -179,6 +179,17 @@ def one_of_each(kind: str, values: dict[str, Any]) -> dict[str, Any]:
         if one in values and other in values and len(repr(values)) % 4:
             del values[other]
     return values
+
+
+def is_needed(field: FieldDescriptor, rules: validate_pb2.FieldRules) -> bool:
+    """Whether its absence breaks a rule."""
+    if field.is_repeated:
+        return bool(rules.repeated.min_items)
+    if field.has_presence or field.type != Types.TYPE_STRING:
+        return rules.required
+    own, choices = rules.string, getattr(rules.string, "in")
+    misses = bool(own.pattern) and not re.search(own.pattern, "")
+    return bool(bounds(rules)[0]) or misses or (bool(choices) and "" not in choices)
 
 
 def moment() -> SearchStrategy[Message]:

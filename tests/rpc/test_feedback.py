@@ -78,7 +78,7 @@ async def test_a_thumb_or_a_score_is_kept_by_decision_and_by_turn(
     ann: Answered, fields: dict[str, Any], score: float
 ) -> None:
     for named in ({"decision": ann.decision}, {"turn": ann.turn}):
-        said = await ann.give(**named, **fields)
+        said = await ann.give(**fields | named)
         assert (said.decision, said.turn, said.score, said.source) == (ann.decision, ann.turn, score, "person")
         assert (said.HasField("score"), said.thumb) == (True, fields.get("thumb", ""))
         assert await ann.kept() == [("person", score)]

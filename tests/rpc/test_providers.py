@@ -134,22 +134,18 @@ async def test_a_model_shows_how_it_did_in_the_last_five_minutes(house: House, a
     async def standings() -> dict[str, Standing]:
         return {model.model: model.standing for model in (await admin.get(SCRIPTED)).models}
 
-    before = await standings()
     events = await asking.ask(house.person(admin.person.tenant), "hello")
     assert events
 
     async def is_counted() -> bool:
-        after = await standings()
-        return sum(one.calls for one in after.values()) > sum(one.calls for one in before.values())
+        return any(one.HasField("total_p50_ms") for one in (await standings()).values())
 
     await within(5.0, is_counted)
-    used = [one for name, one in (await standings()).items() if one.calls > before[name].calls]
-    for one in used:
+    for one in (one for one in (await standings()).values() if one.HasField("total_p50_ms")):
         assert 0 <= one.error_rate <= 1
         assert 0 < one.first_token_p50_ms <= one.first_token_p95_ms
         assert 0 < one.total_p50_ms <= one.total_p95_ms
     for model in (await admin.get("providers/openai")).models:
-        assert (model.standing.calls, model.standing.spend_microusd) == (0, 0)
         assert not model.standing.HasField("first_token_p50_ms")
 
 

@@ -125,6 +125,15 @@ def test_a_budget_is_kept_by_what_calls_are_expected_to_cost() -> None:
         report(budget_usd=0.0001)
 
 
+def test_folds_cost_what_all_rows_cost_and_say_one_line_each() -> None:
+    rows, heard = rows_of(lines(100, 1), "rows"), list[str]()
+    whole = Evaluation(None, None, 4.0).folds(rows, say=heard.append)
+    assert whole.models["big"].cost_usd == pytest.approx(0.05 * len(rows))
+    assert whole.ours.cost_usd is not None
+    assert 1.0 < whole.ours.cost_usd < 5.0
+    assert len(heard) == 5
+
+
 def test_the_json_has_the_keys_that_were_promised() -> None:
     facts: dict[str, Any] = json.loads(json.dumps(report().facts(), allow_nan=False))
     keys = ["models", "ours", "random", "oracle", "apgr", "cpt50", "cpt80", "decision_ms", "bandit"]

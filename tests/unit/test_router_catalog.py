@@ -183,6 +183,8 @@ WRONG = [
     (TWO.replace("600000", "-1"), 10, "provider[0].model[0].price_out"),
     (TWO.replace('"other"', '"Other!"'), 15, "provider[1].name"),
     (TWO.replace('name = "b"', 'name = ""'), 23, "provider[1].model[1].name"),
+    (TWO.replace('name = "b"', 'name = "b c"'), 23, "provider[1].model[1].name"),
+    (TWO.replace('name = "b"', 'name = "b\\n"'), 23, "provider[1].model[1].name"),
     (TWO.replace('name = "b"\n  tier = "slm"', 'name = "b"'), 22, "provider[1].model[1].tier"),
     (TWO.replace("temperature = 0.5", "temperature = [1]"), 25, "provider[1].model[1].options"),
     (TWO.replace('["eu"]', '["EU"]'), 17, "provider[1].jurisdictions[0]"),
@@ -196,7 +198,9 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("text", "line", "field"), WRONG, ids=[f"{line} {field}" for _, line, field in WRONG])
+@pytest.mark.parametrize(
+    ("text", "line", "field"), WRONG, ids=[f"{n} {line} {field}" for n, (_, line, field) in enumerate(WRONG)]
+)
 def test_a_wrong_value_is_told_with_its_line_and_field(tmp_path: Path, text: str, line: int, field: str) -> None:
     with pytest.raises(Unreadable) as told:
         sources(tmp_path, text).read()

@@ -6,11 +6,14 @@ import itertools
 import random
 import uuid
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 
 from services.common.errors import Exhausted, Invalid, NotFound, Unavailable
 from services.common.learning.choose import score_of, weights_of
+from services.router.admit import context_hash
+from services.router.asked import Asked
 from services.router.budgets.room import Left, Room
 from services.router.decide import Moment, Question, Shape, decide, next_after, prepare, replay
 from services.router.offers import TIERS, Figures, Offer, Price, Provider
@@ -423,3 +426,20 @@ def test_a_changed_figure_makes_another_decision() -> None:
     decision = ask([offer("a", quality=0.9), offer("b", quality=0.8)])
     decision.candidates[0].quality = 0.1
     assert replay(decision).model == "b"
+
+
+def hashed(tokens: int = 100, tier: str = "auto", text: str = "a", **fields: Any) -> str:
+    """Of a question about two models, and of its decision."""
+    offers = [offer("a"), offer("b", quality=0.6)]
+    asked = Asked(Shape(tier), Size((tokens,), tokens), 0, text)
+    decision = ask(offers, tier, tokens=tokens, **fields)
+    return context_hash(asked, decision)
+
+
+def test_two_equal_questions_have_the_same_context_whatever_chance_chose() -> None:
+    assert hashed(rules=EXPLORING, draw=0.0) == hashed(rules=EXPLORING, draw=0.99)
+
+
+@pytest.mark.parametrize("change", [{"tokens": 101}, {"tier": "standard"}, {"rules": BUILT_IN}])
+def test_another_question_or_policy_is_another_context(change: dict[str, Any]) -> None:
+    assert hashed(**({"rules": EXPLORING} | change)) != hashed(rules=EXPLORING)

@@ -62,14 +62,12 @@ def model_of(offer: Offer, rules: Rules, seen: Seen) -> ProviderModel:
 def standing_of(told: live.Standing) -> Standing:
     """What was not measured is absent."""
     return Standing(
-        calls=told.calls,
         error_rate=told.error_rate,
         first_token_p50_ms=told.first_p50_ms,
         first_token_p95_ms=told.first_p95_ms,
         total_p50_ms=told.whole_p50_ms,
         total_p95_ms=told.whole_p95_ms,
         tokens_per_s=told.tokens_per_s,
-        spend_microusd=told.spend_microusd,
     )
 
 

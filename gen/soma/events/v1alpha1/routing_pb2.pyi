@@ -97,7 +97,7 @@ class RoutingEvent(_message.Message):
     propensity: _builtins.str
     """propensity is the probability with which the chosen model was chosen, as a decimal number."""
     context_hash: _builtins.str
-    """context_hash is SHA-256 over what the decision looked at, in hex."""
+    """context_hash is SHA-256 over what the question was like and by what it was decided, in hex."""
     features: _builtins.str
     """features are what the question looked like to the learned part: decimal numbers, a space between two."""
     candidates: _builtins.str

@@ -129,18 +129,14 @@ class Standing(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    CALLS_FIELD_NUMBER: _builtins.int
     ERROR_RATE_FIELD_NUMBER: _builtins.int
     FIRST_TOKEN_P50_MS_FIELD_NUMBER: _builtins.int
     FIRST_TOKEN_P95_MS_FIELD_NUMBER: _builtins.int
     TOTAL_P50_MS_FIELD_NUMBER: _builtins.int
     TOTAL_P95_MS_FIELD_NUMBER: _builtins.int
     TOKENS_PER_S_FIELD_NUMBER: _builtins.int
-    SPEND_MICROUSD_FIELD_NUMBER: _builtins.int
-    calls: _builtins.int
-    """calls are those that worked or failed, not those that their callers gave up."""
     error_rate: _builtins.float
-    """error_rate is the share of them that failed: 0 to 1."""
+    """error_rate is the share of calls that failed, not counting those that their callers gave up: 0 to 1."""
     first_token_p50_ms: _builtins.int
     """first_token_p50_ms is the median of the times to the first text."""
     first_token_p95_ms: _builtins.int
@@ -151,23 +147,19 @@ class Standing(_message.Message):
     """total_p95_ms is what 95 of 100 did not exceed."""
     tokens_per_s: _builtins.float
     """tokens_per_s is how fast answers came, from the first text to the end."""
-    spend_microusd: _builtins.int
-    """spend_microusd is what its answers cost, in millionths of a dollar."""
     def __init__(
         self,
         *,
-        calls: _builtins.int = ...,
         error_rate: _builtins.float = ...,
         first_token_p50_ms: _builtins.int | None = ...,
         first_token_p95_ms: _builtins.int | None = ...,
         total_p50_ms: _builtins.int | None = ...,
         total_p95_ms: _builtins.int | None = ...,
         tokens_per_s: _builtins.float | None = ...,
-        spend_microusd: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_first_token_p50_ms", b"_first_token_p50_ms", "_first_token_p95_ms", b"_first_token_p95_ms", "_tokens_per_s", b"_tokens_per_s", "_total_p50_ms", b"_total_p50_ms", "_total_p95_ms", b"_total_p95_ms", "first_token_p50_ms", b"first_token_p50_ms", "first_token_p95_ms", b"first_token_p95_ms", "tokens_per_s", b"tokens_per_s", "total_p50_ms", b"total_p50_ms", "total_p95_ms", b"total_p95_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_token_p50_ms", b"_first_token_p50_ms", "_first_token_p95_ms", b"_first_token_p95_ms", "_tokens_per_s", b"_tokens_per_s", "_total_p50_ms", b"_total_p50_ms", "_total_p95_ms", b"_total_p95_ms", "calls", b"calls", "error_rate", b"error_rate", "first_token_p50_ms", b"first_token_p50_ms", "first_token_p95_ms", b"first_token_p95_ms", "spend_microusd", b"spend_microusd", "tokens_per_s", b"tokens_per_s", "total_p50_ms", b"total_p50_ms", "total_p95_ms", b"total_p95_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_token_p50_ms", b"_first_token_p50_ms", "_first_token_p95_ms", b"_first_token_p95_ms", "_tokens_per_s", b"_tokens_per_s", "_total_p50_ms", b"_total_p50_ms", "_total_p95_ms", b"_total_p95_ms", "error_rate", b"error_rate", "first_token_p50_ms", b"first_token_p50_ms", "first_token_p95_ms", b"first_token_p95_ms", "tokens_per_s", b"tokens_per_s", "total_p50_ms", b"total_p50_ms", "total_p95_ms", b"total_p95_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__first_token_p50_ms: _TypeAlias = _typing.Literal["first_token_p50_ms"]  # noqa: Y015
     _WhichOneofArgType__first_token_p50_ms: _TypeAlias = _typing.Literal["_first_token_p50_ms", b"_first_token_p50_ms"]  # noqa: Y015

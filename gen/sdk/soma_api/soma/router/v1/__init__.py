@@ -703,33 +703,27 @@ class Standing(betterproto.Message):
      measured is absent. Times are known to within nine percent.
     """
 
-    calls: int = betterproto.int64_field(1)
+    error_rate: float = betterproto.double_field(1)
     """
-    calls are those that worked or failed, not those that their callers gave up.
+    error_rate is the share of calls that failed, not counting those that their callers gave up: 0 to 1.
     """
 
-    error_rate: float = betterproto.double_field(2)
-    """error_rate is the share of them that failed: 0 to 1."""
-
-    first_token_p50_ms: Optional[int] = betterproto.int64_field(3, optional=True)
+    first_token_p50_ms: Optional[int] = betterproto.int64_field(2, optional=True)
     """first_token_p50_ms is the median of the times to the first text."""
 
-    first_token_p95_ms: Optional[int] = betterproto.int64_field(4, optional=True)
+    first_token_p95_ms: Optional[int] = betterproto.int64_field(3, optional=True)
     """first_token_p95_ms is what 95 of 100 did not exceed."""
 
-    total_p50_ms: Optional[int] = betterproto.int64_field(5, optional=True)
+    total_p50_ms: Optional[int] = betterproto.int64_field(4, optional=True)
     """total_p50_ms is the median of the times of whole answers."""
 
-    total_p95_ms: Optional[int] = betterproto.int64_field(6, optional=True)
+    total_p95_ms: Optional[int] = betterproto.int64_field(5, optional=True)
     """total_p95_ms is what 95 of 100 did not exceed."""
 
-    tokens_per_s: Optional[float] = betterproto.double_field(7, optional=True)
+    tokens_per_s: Optional[float] = betterproto.double_field(6, optional=True)
     """
     tokens_per_s is how fast answers came, from the first text to the end.
     """
-
-    spend_microusd: int = betterproto.int64_field(8)
-    """spend_microusd is what its answers cost, in millionths of a dollar."""
 
 
 @dataclass(eq=False, repr=False)
