@@ -16,7 +16,7 @@ from services.local.ports import free_port
 from services.local.process import Process
 from tests.system.mesh import LOG, Mesh, wait_until
 
-PARTS = {"postgres", "valkey", "issuer", "router", "canvas", "agent", "console", "workers", "edge"}
+PARTS = {"postgres", "valkey", "issuer", "model", "router", "canvas", "agent", "console", "workers", "edge"}
 PARTS |= {LOG} & {"kafka"}
 NewMesh = Callable[[], Mesh]
 
