@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -24,6 +25,13 @@ LINES = """() => Object.fromEntries([...document.querySelectorAll("[data-testid=
   (each) => [each.id, each.querySelector("[data-testid=curl] pre").textContent]))"""
 FIRST = ("ChatService_Chat", "ConversationService_CreateConversation", "CanvasService_CreatePane")
 LAST = ("CanvasService_DeletePane", "ConversationService_DeleteConversation")
+TO_BE_FILLED_IN = {
+    "BudgetService_CreateBudget", "BudgetService_DeleteBudget", "BudgetService_GetBudget", "BudgetService_UpdateBudget",
+    "CompletionsService_CreateChatCompletion", "CompletionsService_CreateEmbedding", "FeedbackService_GiveFeedback",
+    "PolicyService_CreatePolicy", "RouterService_ReplayDecision",
+}  # fmt: skip
+"""Lines that nobody can send as they stand: whose body is OpenAI's, or has fields that bar each other, or that speak of
+what only such a line makes. They are refused with a reason."""
 WATCHED_S = 2
 """How long a stream is read that would go on."""
 TIMED_OUT = 28
@@ -185,8 +193,9 @@ def test_every_curl_line_of_the_page_works_as_it_stands(
     if not shutil.which("curl"):
         pytest.skip("curl is missing: apt-get install curl")
     lines: dict[str, str] = reader.page.evaluate(LINES)
-    token = scripted_mesh.token("acme", "member", "member", "auditor")
+    token = scripted_mesh.token("acme", "member", "member", "auditor", "admin")
     surroundings = {**os.environ, "TOKEN": token, "VERSION": "1", "EVENT": "0"}
+    surroundings |= {"PROVIDER": "openai", "POLICY": "0", "MODEL": "soma%2Fauto"}
     answers = {
         each["operationId"]: each["responses"]["200"]["content"]
         for _, _, each in operations(contract)
@@ -196,6 +205,9 @@ def test_every_curl_line_of_the_page_works_as_it_stands(
 
     for name in (*FIRST, *between, *LAST):
         status, said = typed(lines[name], surroundings)
+        if name in TO_BE_FILLED_IN:
+            assert status in (400, 404), f"{name}: {lines[name]}\n{status} {said}"
+            continue
         assert status == 200, f"{name}: {lines[name]}\n{status} {said}"
         kept = [checked(contract, answers[name], each) for each in read(said, answers[name])]
         assert kept, name
@@ -267,4 +279,5 @@ def ids_in(name: str, answer: Any) -> dict[str, str]:
     if name == "ChatService_Chat":
         _, conversation, _, turn = answer["accepted"]["turn"].split("/")
         return {"CONVERSATION": conversation, "TURN": turn}
-    return {"PANE": answer["name"].split("/")[-1]} if name == "CanvasService_CreatePane" else {}
+    made = re.fullmatch(r"\w+_Create(Pane|Key)", name)
+    return {made[1].upper(): answer["name"].split("/")[-1]} if made else {}

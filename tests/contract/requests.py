@@ -20,7 +20,12 @@ from google.protobuf.message import Message
 DESCRIPTORS = Path(__file__).resolve().parents[2] / "gen/soma.binpb"
 SET_ONCE = {field_behavior_pb2.OUTPUT_ONLY, field_behavior_pb2.IMMUTABLE}
 COLLECTION = re.compile(r"(\w+)/\*")
-THERE = {"soma.router.v1.GetCompletionModelRequest.model": "soma/auto", "soma.router.v1.Feedback.thumb": "up"}
+THERE = {
+    "soma.router.v1.GetCompletionModelRequest.model": "soma/auto",
+    "soma.router.v1.Feedback.thumb": "up",
+    "soma.router.v1.Budget.scope": "task",
+    "soma.router.v1.Budget.window": "total",
+}
 EACH_ITS_OWN = {"soma.router.v1.Budget.of"}
 """Of which no two may be alike."""
 NUMBERED = {"versions": "1", "events": "123456789", "policies": "123456789"}
@@ -55,8 +60,8 @@ def sample(message: Any) -> Message:
     made = message_factory.GetMessageClass(message)()
     for field in message.fields:
         fill(made, field)
-    if message.full_name == "soma.router.v1.Limit":
-        made.requests = 1  # type: ignore[attr-defined]  # one figure has to be there, and no rule says which
+    if message.full_name == "soma.router.v1.Budget":
+        made.limit.requests = 1  # type: ignore[attr-defined]  # what a new one needs, and no rule says
     return made
 
 

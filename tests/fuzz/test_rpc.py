@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from tests.house import ROOMS
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
 
 KEEPING, RUBBISH = 64, 64
+LONG = "😀" * 100_000
 RULED = [method for method in METHODS if any(breaches(method.request.DESCRIPTOR))]
 FIRST = [next(method for method in METHODS if method.room == room) for room in ROOMS]
 READS = [method for method in METHODS if method.reads]
@@ -85,6 +87,21 @@ async def test_a_read_changes_no_row(fuzz: Fuzz, method: Method) -> None:
     await fuzz.try_all(person, method, requests)
 
     assert await fuzz.rows() == before
+
+
+@pytest.mark.parametrize("name", ["CreateChatCompletion", "CreateEmbedding", "Decide"])
+async def test_a_refusal_is_told_however_long_the_words_are_that_it_repeats(fuzz: Fuzz, name: str) -> None:
+    method = next(method for method in METHODS if str(method) == name)
+    person, _ = await fuzz.seat(method)
+    wordy: Any = method.request()
+    if name == "Decide":
+        wordy.text, wordy.hints.models[:] = "x", ["😀" * 256] * 64
+    else:
+        wordy.body.data = json.dumps({"model": "x", "tool_choice": LONG, "encoding_format": LONG}).encode()
+
+    outcome = await call(person, method, wordy.SerializeToString())
+
+    assert outcome.reason in ("REQUEST_INVALID", "MODEL_UNKNOWN"), outcome
 
 
 async def test_no_log_tells_of_a_fault_that_nobody_foresaw(fuzz: Fuzz) -> None:

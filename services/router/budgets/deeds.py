@@ -94,6 +94,9 @@ class Budgets:
 
 def check_budget(budget: Budget, now: datetime) -> None:
     """What the contract's rules cannot say of a new one. Raises Invalid REQUEST_INVALID."""
+    for field in ("scope", "window"):
+        if not getattr(budget, field):
+            raise wrong(field, "a new budget needs it")
     if (budget.scope == "tenant") != (budget.of == ""):
         raise wrong("of", "a tenant's budget has none, each other names whose it is, or * for each one")
     if budget.rolling and budget.window == "total":

@@ -27,7 +27,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsoma/router/v1/budget.proto\x12\x0esoma.router.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\x04\n\x06\x42udget\x12\x19\n\x04name\x18\x01 \x01(\tB\x0b\xe2\x41\x01\x03\xbaH\x04r\x02\x18\x64\x12\x45\n\x05scope\x18\x02 \x01(\tB6\xe2\x41\x01\x05\xbaH/r-R\x06tenantR\x04teamR\x04userR\x0c\x63onversationR\x04taskR\x03key\x12\x18\n\x02of\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x05\xbaH\x05r\x03\x18\x80\x02\x12\x32\n\x06window\x18\x04 \x01(\tB\"\xe2\x41\x01\x05\xbaH\x1br\x19R\x04hourR\x03\x64\x61yR\x05monthR\x05total\x12\x15\n\x07rolling\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x05\x12\x31\n\x04tier\x18\x06 \x01(\tB#\xe2\x41\x01\x05\xbaH\x1cr\x1aR\x00R\x07premiumR\x08standardR\x03slm\x12,\n\x05limit\x18\x07 \x01(\x0b\x32\x15.soma.router.v1.LimitB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x08override\x18\x08 \x01(\x0b\x32\x1d.soma.router.v1.LimitOverride\x12\x30\n\x05state\x18\t \x01(\x0b\x32\x1b.soma.router.v1.BudgetStateB\x04\xe2\x41\x01\x03\x12\x15\n\x04\x65tag\x18\n \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x35\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\xaf\x01\n\x05Limit\x12,\n\rcost_microusd\x18\x01 \x01(\x03\x42\x10\xbaH\r\"\x0b\x18\x80\x80\x9a\xa6\xea\xaf\xe3\x01(\x00H\x00\x88\x01\x01\x12%\n\x06tokens\x18\x02 \x01(\x03\x42\x10\xbaH\r\"\x0b\x18\x80\x80\x9a\xa6\xea\xaf\xe3\x01(\x00H\x01\x88\x01\x01\x12\'\n\x08requests\x18\x03 \x01(\x03\x42\x10\xbaH\r\"\x0b\x18\x80\x80\x9a\xa6\xea\xaf\xe3\x01(\x00H\x02\x88\x01\x01\x42\x10\n\x0e_cost_microusdB\t\n\x07_tokensB\x0b\n\t_requests\"\x8f\x01\n\rLimitOverride\x12,\n\x05limit\x18\x01 \x01(\x0b\x32\x15.soma.router.v1.LimitB\x06\xbaH\x03\xc8\x01\x01\x12\x34\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01\x12\x1a\n\x06reason\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03\"\xfc\x01\n\x0b\x42udgetState\x12\x18\n\x10settled_microusd\x18\x01 \x01(\x03\x12\x15\n\rheld_microusd\x18\x02 \x01(\x03\x12\x16\n\x0esettled_tokens\x18\x03 \x01(\x03\x12\x13\n\x0bheld_tokens\x18\x04 \x01(\x03\x12\x18\n\x10settled_requests\x18\x05 \x01(\x03\x12\x15\n\rheld_requests\x18\x06 \x01(\x03\x12.\n\nbegin_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nrenew_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsoma/router/v1/budget.proto\x12\x0esoma.router.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x94\x04\n\x06\x42udget\x12\x19\n\x04name\x18\x01 \x01(\tB\x0b\xe2\x41\x01\x03\xbaH\x04r\x02\x18\x64\x12G\n\x05scope\x18\x02 \x01(\tB8\xe2\x41\x01\x05\xbaH1r/R\x00R\x06tenantR\x04teamR\x04userR\x0c\x63onversationR\x04taskR\x03key\x12\x18\n\x02of\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x05\xbaH\x05r\x03\x18\x80\x02\x12\x34\n\x06window\x18\x04 \x01(\tB$\xe2\x41\x01\x05\xbaH\x1dr\x1bR\x00R\x04hourR\x03\x64\x61yR\x05monthR\x05total\x12\x15\n\x07rolling\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x05\x12\x31\n\x04tier\x18\x06 \x01(\tB#\xe2\x41\x01\x05\xbaH\x1cr\x1aR\x00R\x07premiumR\x08standardR\x03slm\x12$\n\x05limit\x18\x07 \x01(\x0b\x32\x15.soma.router.v1.Limit\x12/\n\x08override\x18\x08 \x01(\x0b\x32\x1d.soma.router.v1.LimitOverride\x12\x30\n\x05state\x18\t \x01(\x0b\x32\x1b.soma.router.v1.BudgetStateB\x04\xe2\x41\x01\x03\x12\x15\n\x04\x65tag\x18\n \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x35\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\xaf\x01\n\x05Limit\x12,\n\rcost_microusd\x18\x01 \x01(\x03\x42\x10\xbaH\r\"\x0b\x18\x80\x80\x9a\xa6\xea\xaf\xe3\x01(\x00H\x00\x88\x01\x01\x12%\n\x06tokens\x18\x02 \x01(\x03\x42\x10\xbaH\r\"\x0b\x18\x80\x80\x9a\xa6\xea\xaf\xe3\x01(\x00H\x01\x88\x01\x01\x12\'\n\x08requests\x18\x03 \x01(\x03\x42\x10\xbaH\r\"\x0b\x18\x80\x80\x9a\xa6\xea\xaf\xe3\x01(\x00H\x02\x88\x01\x01\x42\x10\n\x0e_cost_microusdB\t\n\x07_tokensB\x0b\n\t_requests\"\x8f\x01\n\rLimitOverride\x12,\n\x05limit\x18\x01 \x01(\x0b\x32\x15.soma.router.v1.LimitB\x06\xbaH\x03\xc8\x01\x01\x12\x34\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01\x12\x1a\n\x06reason\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03\"\xfc\x01\n\x0b\x42udgetState\x12\x18\n\x10settled_microusd\x18\x01 \x01(\x03\x12\x15\n\rheld_microusd\x18\x02 \x01(\x03\x12\x16\n\x0esettled_tokens\x18\x03 \x01(\x03\x12\x13\n\x0bheld_tokens\x18\x04 \x01(\x03\x12\x18\n\x10settled_requests\x18\x05 \x01(\x03\x12\x15\n\rheld_requests\x18\x06 \x01(\x03\x12.\n\nbegin_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nrenew_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,17 +37,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BUDGET'].fields_by_name['name']._loaded_options = None
   _globals['_BUDGET'].fields_by_name['name']._serialized_options = b'\342A\001\003\272H\004r\002\030d'
   _globals['_BUDGET'].fields_by_name['scope']._loaded_options = None
-  _globals['_BUDGET'].fields_by_name['scope']._serialized_options = b'\342A\001\005\272H/r-R\006tenantR\004teamR\004userR\014conversationR\004taskR\003key'
+  _globals['_BUDGET'].fields_by_name['scope']._serialized_options = b'\342A\001\005\272H1r/R\000R\006tenantR\004teamR\004userR\014conversationR\004taskR\003key'
   _globals['_BUDGET'].fields_by_name['of']._loaded_options = None
   _globals['_BUDGET'].fields_by_name['of']._serialized_options = b'\342A\001\005\272H\005r\003\030\200\002'
   _globals['_BUDGET'].fields_by_name['window']._loaded_options = None
-  _globals['_BUDGET'].fields_by_name['window']._serialized_options = b'\342A\001\005\272H\033r\031R\004hourR\003dayR\005monthR\005total'
+  _globals['_BUDGET'].fields_by_name['window']._serialized_options = b'\342A\001\005\272H\035r\033R\000R\004hourR\003dayR\005monthR\005total'
   _globals['_BUDGET'].fields_by_name['rolling']._loaded_options = None
   _globals['_BUDGET'].fields_by_name['rolling']._serialized_options = b'\342A\001\005'
   _globals['_BUDGET'].fields_by_name['tier']._loaded_options = None
   _globals['_BUDGET'].fields_by_name['tier']._serialized_options = b'\342A\001\005\272H\034r\032R\000R\007premiumR\010standardR\003slm'
-  _globals['_BUDGET'].fields_by_name['limit']._loaded_options = None
-  _globals['_BUDGET'].fields_by_name['limit']._serialized_options = b'\272H\003\310\001\001'
   _globals['_BUDGET'].fields_by_name['state']._loaded_options = None
   _globals['_BUDGET'].fields_by_name['state']._serialized_options = b'\342A\001\003'
   _globals['_BUDGET'].fields_by_name['etag']._loaded_options = None
@@ -69,11 +67,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LIMITOVERRIDE'].fields_by_name['reason']._loaded_options = None
   _globals['_LIMITOVERRIDE'].fields_by_name['reason']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
   _globals['_BUDGET']._serialized_start=143
-  _globals['_BUDGET']._serialized_end=679
-  _globals['_LIMIT']._serialized_start=682
-  _globals['_LIMIT']._serialized_end=857
-  _globals['_LIMITOVERRIDE']._serialized_start=860
-  _globals['_LIMITOVERRIDE']._serialized_end=1003
-  _globals['_BUDGETSTATE']._serialized_start=1006
-  _globals['_BUDGETSTATE']._serialized_end=1258
+  _globals['_BUDGET']._serialized_end=675
+  _globals['_LIMIT']._serialized_start=678
+  _globals['_LIMIT']._serialized_end=853
+  _globals['_LIMITOVERRIDE']._serialized_start=856
+  _globals['_LIMITOVERRIDE']._serialized_end=999
+  _globals['_BUDGETSTATE']._serialized_start=1002
+  _globals['_BUDGETSTATE']._serialized_end=1254
 # @@protoc_insertion_point(module_scope)

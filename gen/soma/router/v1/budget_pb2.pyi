@@ -38,13 +38,13 @@ class Budget(_message.Message):
     name: _builtins.str
     """name is "budgets/" and its id. Given by the router."""
     scope: _builtins.str
-    """scope is whose calls count: "tenant", "team", "user", "conversation", "task" or "key"."""
+    """scope is whose calls count: "tenant", "team", "user", "conversation", "task" or "key". A new budget needs it."""
     of: _builtins.str
     """of names whose: the team, the person's subject, the conversation's or key's name, the task. "*" is each of them that
     has no budget of its own for the window. Empty for the tenant.
     """
     window: _builtins.str
-    """window is how long spending counts: "hour", "day", "month" (30 days when rolling) or "total"."""
+    """window is how long spending counts: "hour", "day", "month" (30 days when rolling) or "total". A new budget needs it."""
     rolling: _builtins.bool
     """rolling says that the window ends now, instead of beginning with the hour, day or month in UTC."""
     tier: _builtins.str
@@ -53,7 +53,7 @@ class Budget(_message.Message):
     """etag changes with each change."""
     @_builtins.property
     def limit(self) -> Global___Limit:
-        """limit bounds a window. At least one of its figures is set."""
+        """limit bounds a window. A new budget needs it, with at least one of its figures."""
 
     @_builtins.property
     def override(self) -> Global___LimitOverride:

@@ -37,7 +37,7 @@ class Budget(betterproto.Message):
 
     scope: str = betterproto.string_field(2)
     """
-    scope is whose calls count: "tenant", "team", "user", "conversation", "task" or "key".
+    scope is whose calls count: "tenant", "team", "user", "conversation", "task" or "key". A new budget needs it.
     """
 
     of: str = betterproto.string_field(3)
@@ -48,7 +48,7 @@ class Budget(betterproto.Message):
 
     window: str = betterproto.string_field(4)
     """
-    window is how long spending counts: "hour", "day", "month" (30 days when rolling) or "total".
+    window is how long spending counts: "hour", "day", "month" (30 days when rolling) or "total". A new budget needs it.
     """
 
     rolling: bool = betterproto.bool_field(5)
@@ -62,7 +62,9 @@ class Budget(betterproto.Message):
     """
 
     limit: "Limit" = betterproto.message_field(7)
-    """limit bounds a window. At least one of its figures is set."""
+    """
+    limit bounds a window. A new budget needs it, with at least one of its figures.
+    """
 
     override: "LimitOverride" = betterproto.message_field(8)
     """override takes the limit's place until its end. Absent for none."""
