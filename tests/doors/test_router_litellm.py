@@ -38,7 +38,7 @@ def adapter(opened: tuple[LiteLLM, Model]) -> LiteLLM:
 
 @pytest.fixture
 def model(opened: tuple[LiteLLM, Model]) -> Model:
-    opened[1].limits = Limits(first_text_s=20, idle_s=5, total_s=30)
+    opened[1].limits = Limits(first_text_s=60, idle_s=20, total_s=90)
     return opened[1]
 
 

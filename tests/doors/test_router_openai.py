@@ -31,7 +31,7 @@ from soma.router.v1.routing_pb2 import (
 )
 from tests.fake_provider import Behaviour, FakeProvider, open_fake_provider, said
 
-LIMITS = Limits(first_text_s=0.5, idle_s=0.3, total_s=5)
+LIMITS = Limits(first_text_s=1.0, idle_s=0.6, total_s=5)
 
 
 @dataclass
