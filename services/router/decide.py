@@ -127,11 +127,8 @@ class Field:
     offers: tuple[Offer, ...]
     """All of them."""
     weights: ChoiceWeights = field(default_factory=ChoiceWeights)
-
-    @property
-    def catalogue(self) -> Mapping[str, float]:
-        """What is said of the quality of each open offer before anything is learned, by its name."""
-        return {plan.name: plan.quality for plan in self.plans}
+    catalogue: Mapping[str, float] = field(default_factory=dict)
+    """What is said of the quality of each open offer before anything is learned, by its name."""
 
 
 def prepare(shape: Shape, offers: tuple[Offer, ...], rules: Rules) -> Field:
@@ -155,6 +152,7 @@ def prepare(shape: Shape, offers: tuple[Offer, ...], rules: Rules) -> Field:
         shape, rules, hints, tuple(open_), tuple(in_order(closed)), offers,
         ChoiceWeights(per_usd=weights.per_usd, per_s=weights.per_s, sharpness=weights.sharpness,
                       most_explored=weights.most_explored),
+        {plan.name: plan.quality for plan in open_},
     )  # fmt: skip
 
 
@@ -421,13 +419,14 @@ def why_moved(decision: Decision) -> str:
 def refusal(question: Question, field: Field, moment: Moment, seen: Sequence[Candidate]) -> Refusal:
     """Why nothing is open, from the offers that came closest."""
     if any(c.filter == "busy" for c in seen):
-        soon = max(1.0, min(moment.figures_of(plan.offer).retry_after_s for plan in field.plans))
+        full = [figures for plan in field.plans if (figures := moment.figures_of(plan.offer)).busy]
+        soon = max(1.0, min((figures.retry_after_s for figures in full), default=1.0))
         return Exhausted("MODEL_BUSY", "Every open model has a full queue. Try again soon.", retry_after_s=soon)
     if any(c.filter == "budget" for c in seen):
         return spent(question, field, moment, {(c.provider, c.model) for c in seen if c.filter == "budget"})
     if any(c.filter == "context" for c in seen):
         return too_long(question, field)
-    return unavailable(field, [*seen, *field.closed])
+    return unavailable(field, seen)
 
 
 def spent(question: Question, field: Field, moment: Moment, closed: Collection[tuple[str, str]]) -> Exhausted:
@@ -474,9 +473,9 @@ def too_long(question: Question, field: Field) -> Invalid:
     return Invalid("CONTEXT_TOO_LONG", message, needs_tokens=str(needs), fits_tokens=str(fits))
 
 
-def unavailable(field: Field, closed: Sequence[Candidate]) -> Unavailable:
-    near = [c for c in closed if c.filter not in ("tier", "hint")] or list(closed)
-    near.sort(key=lambda c: TIERS.index(c.tier))
+def unavailable(field: Field, seen: Sequence[Candidate]) -> Unavailable:
+    """What came closest is told: what is closed at this moment alone, else what nobody asked to be closed."""
+    near = in_order(seen) or [c for c in field.closed if c.filter not in ("tier", "hint")] or field.closed
     reasons = " ".join(f"{c.provider}/{c.model}: {c.closed}" for c in near[:MOST_REASONS])
     tier = field.shape.tier
     asked = "No model is open." if tier == AUTO else f"No model of the {tier} tier or below is open."

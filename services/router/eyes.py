@@ -52,6 +52,6 @@ class Eyes:
             self.views.clear()
         learned = field.rules.learned
         posterior = posterior_of(learned, self.prior) if learned else Posterior(self.prior, {})
-        view = posterior.view({plan.name: plan.quality for plan in field.plans})
+        view = posterior.view(field.catalogue)
         self.views[id(field)] = field, view
         return view

@@ -262,6 +262,19 @@ def test_full_queues_say_when_to_come_back() -> None:
     assert (refused.value.reason, refused.value.retry_after_s) == ("MODEL_BUSY", 4)
 
 
+def test_only_those_that_are_full_say_when_to_come_back() -> None:
+    live = {"usual": Figures(busy=True, retry_after_s=9), "small": Figures(closed="It rests.", retry_after_s=0)}
+    with pytest.raises(Exhausted) as refused:
+        ask(ALL, live=live)
+    assert refused.value.retry_after_s == 9
+
+
+def test_a_hint_that_nothing_fits_is_named_and_not_what_is_closed_anyway() -> None:
+    with pytest.raises(Unavailable, match=r"acme/x: It would cost about") as refused:
+        ask([offer("x", price=DEAR), offer("shut", closed="There is no key.")], hints=Hints(max_cost_microusd=1))
+    assert "no key" not in refused.value.message
+
+
 def test_after_a_failure_the_next_candidate_is_chosen_and_the_failed_one_closed() -> None:
     offers = [
         offer("first"),
