@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto, EnumDescriptorProto, FileDescriptorProto, FileDescriptorSet
 
 from soma.common.v1.access_pb2 import Access, access
+from soma.common.v1.example_pb2 import example
 
 EDGE = "edge"
 """The workload that speaks HTTP: what it may not call has no path."""
@@ -78,6 +80,12 @@ class Method:
     def is_openai(self) -> bool:
         """Its bodies are OpenAI's, as bytes; so are its refusals, by HTTP."""
         return bool(self.descriptor.GetOptions().Extensions[annotations_pb2.http].response_body)
+
+    @property
+    def example(self) -> Any:
+        """A body that can be sent as it stands; None where its rules tell one."""
+        written: str = self.descriptor.GetOptions().Extensions[example]
+        return json.loads(written) if written else None
 
     @property
     def bindings(self) -> list[Binding]:

@@ -107,7 +107,8 @@ def body_of(method: Method, binding: Binding, shapes: Shapes) -> Mapping[str, An
     inside = [name if whole else name.removeprefix(f"{binding.body}.") for name in binding.fields]
     schema = shapes.request(message, without=inside)
     needed = any(map(needs_value, [part] if part else [f for f in message.fields if f.name not in inside]))
-    return {"required": needed, "content": {"application/json": {"schema": schema}}}
+    shown = {} if method.example is None else {"example": method.example}
+    return {"required": needed, "content": {"application/json": {"schema": schema} | shown}}
 
 
 def success(method: Method, shapes: Shapes) -> Mapping[str, Any]:

@@ -112,14 +112,15 @@ class Admission:
             figures = self.live.figures(offer)
             place = None if figures.closed else self.live.take(offer)
             if place is None:
-                decision = next_after(decision, figures.closed or "Its queue is full.")
+                filter = "health" if figures.closed else "busy"
+                decision = next_after(decision, figures.closed or "Its queue is full.", filter)
                 continue
             next_one = Admitted(admitted.call, admitted.asked, admitted.field, decision, offer, place, admitted.scopes)
             if await self._held(next_one) is None:
                 admitted.place.give_back()
                 admitted.decision, admitted.offer, admitted.place = decision, offer, place
                 return True
-            decision = next_after(decision, "No budget has room for it.")
+            decision = next_after(decision, "No budget has room for it.", "budget")
         return False
 
     async def _held(self, admitted: Admitted) -> Room | None:

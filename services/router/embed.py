@@ -12,7 +12,6 @@ from services.common.errors import Unavailable
 from services.router.admit import Admission, Admitted
 from services.router.asked import Asked
 from services.router.decide import AUTO, Shape
-from services.router.front.embeddings import Embedded
 from services.router.models.embeddings import Endpoint, Vectors, vectors_from
 from services.router.store import Settlement
 from services.router.window import Size, tokens_of
@@ -22,6 +21,16 @@ from soma.router.v1.routing_pb2 import Hints, Outcome
 NEEDS = frozenset({"embeddings"})
 MOST_TIMES = 4
 """A count of tokens of more times ours is none: ours is on the safe side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Vectors of one model, in the order of the texts."""
+
+    model: str
+    """As it may be asked for again."""
+    vectors: Sequence[Sequence[float]]
+    input_tokens: int
 
 
 @dataclass(frozen=True, slots=True)

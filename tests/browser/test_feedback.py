@@ -83,7 +83,6 @@ def test_a_spent_budget_says_which_what_is_left_and_when_it_renews(member: Visit
         expect(problem).to_have_attribute("data-reason", "BUDGET_SPENT")
         expect(problem).to_contain_text("No call is left of")
         expect(problem).to_contain_text("renews at")
-        expect(problem.get_by_test_id("other-tier")).to_have_count(0)
 
 
 def test_under_an_answer_stand_the_quality_that_was_expected_and_the_policy(member: Visitor) -> None:
@@ -92,7 +91,7 @@ def test_under_an_answer_stand_the_quality_that_was_expected_and_the_policy(memb
 
     chosen = turn.see("candidates").locator("tbody tr").filter(has_text="(chosen)")
     expect(chosen.locator("td").last).to_have_text(re.compile(r"^[1-9]\d? %$"))
-    expect(turn.see("why-panel")).to_contain_text("Policy: policies/0 (built in)")
+    expect(turn.see("why-panel")).to_contain_text(re.compile(r"Policy: policies/(0 \(built in\)|[1-9])"))
 
 
 def answered(member: Visitor, question: str) -> Turn:

@@ -21,6 +21,8 @@ from services.common.testing import sent
 from services.local import postgres, valkey
 from services.local.process import Process, stop
 from services.local.ready import Runs, is_ready
+from soma.router.v1.policy_pb2 import Policy
+from soma.router.v1.policy_service_pb2 import CreatePolicyRequest
 from soma.router.v1.router_service_pb2 import GenerateRequest
 from soma.router.v1.router_service_pb2_grpc import RouterServiceStub
 from soma.router.v1.routing_pb2 import Message, Outcome
@@ -85,8 +87,12 @@ class Stage:
         self.parts.push_async_callback(end_rooms, self.house)
 
     async def tenant(self, name: str, *budgets: Sequence[object]) -> str:
-        """A new tenant with budgets: scope, whose, window, tier, micro-USD and requests."""
+        """A new tenant with budgets: scope, whose, window, tier, micro-USD and requests. It has scripted models alone:
+        the local one is away here, which nobody should be told of."""
         await schema.add_tenant(self.house.admin_url, name, ROOMS)
+        admin = self.house.person(name, "admin", ("admin",))
+        policy = CreatePolicyRequest(policy=Policy(denied_models=["local/*"]), activate=True)
+        await admin.policies.CreatePolicy(policy, metadata=admin.metadata, timeout=ANSWER_S)
         for scope, whose, window, tier, microusd, requests in budgets:
             await self.execute(ADD, name, new_id(), scope, whose, window, False, tier, microusd, None, requests)
         return name

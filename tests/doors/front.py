@@ -13,7 +13,7 @@ from services.common.caller import Caller
 from services.common.clock import SystemClock
 from services.common.errors import Exhausted, Refusal, Unauthenticated, Unavailable
 from services.common.interceptors import Context, abort, bearer
-from services.router.front.embeddings import Embedded
+from services.router.embed import Embedded
 from services.router.front.service import CompletionsService, Front
 from services.router.offers import Offer, Price, Provider
 from services.router.policies.rules import BUILT_IN, Rules

@@ -16,7 +16,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from services.common.errors import Exhausted, Invalid, Refusal, Unavailable
 from services.router.front.answers import DONE, HEARTBEAT, Chunks, Whole
 from services.router.front.beat import beating
-from services.router.front.embeddings import AskedVectors, Embedded, body_of
+from services.router.front.embeddings import AskedVectors, body_of
 from soma.common.v1.failure_pb2 import Failure
 from soma.common.v1.model_pb2 import Decision, Usage
 from soma.router.v1.routing_pb2 import GenerateEvent, Outcome, TextDelta, ToolCallDelta
@@ -148,9 +148,9 @@ def test_tool_calls_whose_pieces_come_mixed_are_put_together() -> None:
 
 
 def test_vectors_are_numbers_or_little_endian_floats() -> None:
-    made = Embedded("m", [[0.5, -1.0], [2.0, 0.25]], 5)
-    plain = json.loads(body_of(AskedVectors("m", ["a", "b"], False), made))
-    packed = json.loads(body_of(AskedVectors("m", ["a", "b"], True), made))
+    made = ("m", [[0.5, -1.0], [2.0, 0.25]], 5)
+    plain = json.loads(body_of(AskedVectors("m", ["a", "b"], False), *made))
+    packed = json.loads(body_of(AskedVectors("m", ["a", "b"], True), *made))
     assert [item["embedding"] for item in plain["data"]] == [[0.5, -1.0], [2.0, 0.25]]
     assert [item["index"] for item in plain["data"]] == [0, 1]
     assert struct.unpack("<2f", base64.b64decode(packed["data"][1]["embedding"])) == (2.0, 0.25)
@@ -159,7 +159,7 @@ def test_vectors_are_numbers_or_little_endian_floats() -> None:
 
 def test_vectors_that_the_edge_would_not_let_through_are_refused() -> None:
     with pytest.raises(Invalid):
-        body_of(AskedVectors("m", [], False), Embedded("m", [[0.1234567890123] * 3000] * 200, 1))
+        body_of(AskedVectors("m", [], False), "m", [[0.1234567890123] * 3000] * 200, 1)
 
 
 async def test_a_silence_is_broken_again_and_again_and_only_a_silence() -> None:

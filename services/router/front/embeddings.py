@@ -31,16 +31,6 @@ class AskedVectors:
     as_base64: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    """Vectors of one model, in the order of the texts."""
-
-    model: str
-    """As it may be asked for again."""
-    vectors: Sequence[Sequence[float]]
-    input_tokens: int
-
-
 def read_vectors(body: bytes, menu: Menu) -> AskedVectors:
     """The request that the bytes are. Raises Invalid with the field as OpenAI calls it, NotFound MODEL_UNKNOWN."""
     asked: Embedding = parse(read_embedding, body)
@@ -58,14 +48,12 @@ def read_vectors(body: bytes, menu: Menu) -> AskedVectors:
     return AskedVectors(model, texts, asked.encoding_format == "base64")
 
 
-def body_of(asked: AskedVectors, embedded: Embedded) -> bytes:
+def body_of(asked: AskedVectors, model: str, vectors: Sequence[Sequence[float]], input_tokens: int) -> bytes:
     """The answer. Raises Invalid when it is too large to be sent."""
     form: Callable[[Sequence[float]], Any] = packed if asked.as_base64 else list
-    vectors = [
-        {"object": "embedding", "index": n, "embedding": form(vector)} for n, vector in enumerate(embedded.vectors)
-    ]
-    counted = {"prompt_tokens": embedded.input_tokens, "total_tokens": embedded.input_tokens}
-    body = msgspec.json.encode({"object": "list", "data": vectors, "model": embedded.model, "usage": counted})
+    data = [{"object": "embedding", "index": n, "embedding": form(vector)} for n, vector in enumerate(vectors)]
+    counted = {"prompt_tokens": input_tokens, "total_tokens": input_tokens}
+    body = msgspec.json.encode({"object": "list", "data": data, "model": model, "usage": counted})
     if len(body) > MOST_BODY_BYTES:
         raise wrong("input", "The vectors are larger than 4 MiB. Send fewer texts, or ask for base64.")
     return body

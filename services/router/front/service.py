@@ -14,9 +14,10 @@ from services.common.call import Call, current
 from services.common.caller import Caller
 from services.common.clock import Clock
 from services.common.interceptors import Context
+from services.router.embed import Embedded
 from services.router.front.answers import HEARTBEAT, Chunks, Whole
 from services.router.front.beat import beating
-from services.router.front.embeddings import Embedded, body_of, read_vectors
+from services.router.front.embeddings import body_of, read_vectors
 from services.router.front.names import Menu
 from services.router.front.requests import Asked, read_asked
 from services.router.offers import Offer
@@ -77,7 +78,8 @@ class CompletionsService(completions_service_pb2_grpc.CompletionsServiceServicer
     ) -> wire.CreateEmbeddingResponse:
         asked = read_vectors(request.body.data, await self._front.menu())
         embedded = await self._front.embed(current.get(), asked.model, asked.inputs)
-        return wire.CreateEmbeddingResponse(body=HttpBody(content_type=JSON, data=body_of(asked, embedded)))
+        data = body_of(asked, embedded.model, embedded.vectors, embedded.input_tokens)
+        return wire.CreateEmbeddingResponse(body=HttpBody(content_type=JSON, data=data))
 
     async def ListCompletionModels(
         self, request: wire.ListCompletionModelsRequest, context: Context

@@ -27,10 +27,11 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from soma.common.v1 import access_pb2 as soma_dot_common_dot_v1_dot_access__pb2
+from soma.common.v1 import example_pb2 as soma_dot_common_dot_v1_dot_example__pb2
 from soma.router.v1 import budget_pb2 as soma_dot_router_dot_v1_dot_budget__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#soma/router/v1/budget_service.proto\x12\x0esoma.router.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsoma/common/v1/access.proto\x1a\x1bsoma/router/v1/budget.proto\"w\n\x13\x43reateBudgetRequest\x12.\n\x06\x62udget\x18\x01 \x01(\x0b\x32\x16.soma.router.v1.BudgetB\x06\xbaH\x03\xc8\x01\x01\x12!\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x42\r\n\x0b_request_id\"+\n\x10GetBudgetRequest\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\"P\n\x12ListBudgetsRequest\x12\x1c\n\tpage_size\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"W\n\x13ListBudgetsResponse\x12\'\n\x07\x62udgets\x18\x01 \x03(\x0b\x32\x16.soma.router.v1.Budget\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa8\x01\n\x13UpdateBudgetRequest\x12.\n\x06\x62udget\x18\x01 \x01(\x0b\x32\x16.soma.router.v1.BudgetB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12!\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x42\r\n\x0b_request_id\"`\n\x13\x44\x65leteBudgetRequest\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12!\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x42\r\n\x0b_request_id\"\x16\n\x14\x44\x65leteBudgetResponse\"\x8b\x02\n\x10ListSpendRequest\x12Z\n\x02\x62y\x18\x01 \x01(\tBN\xbaHKrIR\x00R\x05modelR\x08providerR\x04tierR\x04userR\x04teamR\x0c\x63onversationR\x04taskR\x03keyR\x03\x64\x61yR\x04hour\x12)\n\x05since\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x04user\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12\x17\n\x05model\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xac\x02\x12\x14\n\x03key\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\"_\n\x11ListSpendResponse\x12$\n\x05spend\x18\x01 \x03(\x0b\x32\x15.soma.router.v1.Spend\x12$\n\x05total\x18\x02 \x01(\x0b\x32\x15.soma.router.v1.Spend\"\x9a\x01\n\x05Spend\x12\n\n\x02of\x18\x01 \x01(\t\x12\x15\n\rcost_microusd\x18\x02 \x01(\x03\x12\x14\n\x0cinput_tokens\x18\x03 \x01(\x03\x12\x15\n\routput_tokens\x18\x04 \x01(\x03\x12\x10\n\x08requests\x18\x05 \x01(\x03\x12\x18\n\x10overrun_microusd\x18\x06 \x01(\x03\x12\x15\n\rlost_microusd\x18\x07 \x01(\x03\x32\xf9\x06\n\rBudgetService\x12\x93\x01\n\x0c\x43reateBudget\x12#.soma.router.v1.CreateBudgetRequest\x1a\x16.soma.router.v1.Budget\"F\xca\xda\x18\'\n\x04\x65\x64ge\x12\x05\x61\x64min\x12\x08operator\x1a\x0e\x62udget.created\x82\xd3\xe4\x93\x02\x15\"\x0b/v1/budgets:\x06\x62udget\x12~\n\tGetBudget\x12 .soma.router.v1.GetBudgetRequest\x1a\x16.soma.router.v1.Budget\"7\xca\xda\x18\x17\n\x04\x65\x64ge\x12\x05\x61\x64min\x12\x08operator\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/{name=budgets/*}\x12\x86\x01\n\x0bListBudgets\x12\".soma.router.v1.ListBudgetsRequest\x1a#.soma.router.v1.ListBudgetsResponse\".\xca\xda\x18\x17\n\x04\x65\x64ge\x12\x05\x61\x64min\x12\x08operator\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/budgets\x12\xa3\x01\n\x0cUpdateBudget\x12#.soma.router.v1.UpdateBudgetRequest\x1a\x16.soma.router.v1.Budget\"V\xca\xda\x18\'\n\x04\x65\x64ge\x12\x05\x61\x64min\x12\x08operator\x1a\x0e\x62udget.updated\x82\xd3\xe4\x93\x02%2\x1b/v1/{budget.name=budgets/*}:\x06\x62udget\x12\xa2\x01\n\x0c\x44\x65leteBudget\x12#.soma.router.v1.DeleteBudgetRequest\x1a$.soma.router.v1.DeleteBudgetResponse\"G\xca\xda\x18\'\n\x04\x65\x64ge\x12\x05\x61\x64min\x12\x08operator\x1a\x0e\x62udget.deleted\x82\xd3\xe4\x93\x02\x16*\x14/v1/{name=budgets/*}\x12~\n\tListSpend\x12 .soma.router.v1.ListSpendRequest\x1a!.soma.router.v1.ListSpendResponse\",\xca\xda\x18\x17\n\x04\x65\x64ge\x12\x05\x61\x64min\x12\x08operator\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/spendb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#soma/router/v1/budget_service.proto\x12\x0esoma.router.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsoma/common/v1/access.proto\x1a\x1csoma/common/v1/example.proto\x1a\x1bsoma/router/v1/budget.proto\"w\n\x13\x43reateBudgetRequest\x12.\n\x06\x62udget\x18\x01 \x01(\x0b\x32\x16.soma.router.v1.BudgetB\x06\xbaH\x03\xc8\x01\x01\x12!\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x42\r\n\x0b_request_id\"+\n\x10GetBudgetRequest\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\"P\n\x12ListBudgetsRequest\x12\x1c\n\tpage_size\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"W\n\x13ListBudgetsResponse\x12\'\n\x07\x62udgets\x18\x01 \x03(\x0b\x32\x16.soma.router.v1.Budget\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa8\x01\n\x13UpdateBudgetRequest\x12.\n\x06\x62udget\x18\x01 \x01(\x0b\x32\x16.soma.router.v1.BudgetB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12!\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x42\r\n\x0b_request_id\"`\n\x13\x44\x65leteBudgetRequest\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12!\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x42\r\n\x0b_request_id\"\x16\n\x14\x44\x65leteBudgetResponse\"\x8b\x02\n\x10ListSpendRequest\x12Z\n\x02\x62y\x18\x01 \x01(\tBN\xbaHKrIR\x00R\x05modelR\x08providerR\x04tierR\x04userR\x04teamR\x0c\x63onversationR\x04taskR\x03keyR\x03\x64\x61yR\x04hour\x12)\n\x05since\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x04user\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12\x17\n\x05model\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xac\x02\x12\x14\n\x03key\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\"_\n\x11ListSpendResponse\x12$\n\x05spend\x18\x01 \x03(\x0b\x32\x15.soma.router.v1.Spend\x12$\n\x05total\x18\x02 \x01(\x0b\x32\x15.soma.router.v1.Spend\"\x9a\x01\n\x05Spend\x12\n\n\x02of\x18\x01 \x01(\t\x12\x15\n\rcost_microusd\x18\x02 \x01(\x03\x12\x14\n\x0cinput_tokens\x18\x03 \x01(\x03\x12\x15\n\routput_tokens\x18\x04 \x01(\x03\x12\x10\n\x08requests\x18\x05 \x01(\x03\x12\x18\n\x10overrun_microusd\x18\x06 \x01(\x03\x12\x15\n\rlost_microusd\x18\x07 \x01(\x03\x32\xfc\x07\n\rBudgetService\x12\xeb\x01\n\x0c\x43reateBudget\x12#.soma.router.v1.CreateBudgetRequest\x1a\x16.soma.router.v1.Budget\"\x9d\x01\xca\xda\x18\'\n\x04\x65\x64ge\x12\x05\x61\x64min\x12\x08operator\x1a\x0e\x62udget.created\xda\xda\x18S{\"scope\": \"user\", \"of\": \"*\", \"window\": \"day\", \"limit\": {\"costMicrousd\": \"5000000\"}}\x82\xd3\xe4\x93\x02\x15\"\x0b/v1/budgets:\x06\x62udget\x12~\n\tGetBudget\x12 .soma.router.v1.GetBudgetRequest\x1a\x16.soma.router.v1.Budget\"7\xca\xda\x18\x17\n\x04\x65\x64ge\x12\x05\x61\x64min\x12\x08operator\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/{name=budgets/*}\x12\x86\x01\n\x0bListBudgets\x12\".soma.router.v1.ListBudgetsRequest\x1a#.soma.router.v1.ListBudgetsResponse\".\xca\xda\x18\x17\n\x04\x65\x64ge\x12\x05\x61\x64min\x12\x08operator\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/budgets\x12\xce\x01\n\x0cUpdateBudget\x12#.soma.router.v1.UpdateBudgetRequest\x1a\x16.soma.router.v1.Budget\"\x80\x01\xca\xda\x18\'\n\x04\x65\x64ge\x12\x05\x61\x64min\x12\x08operator\x1a\x0e\x62udget.updated\xda\xda\x18&{\"limit\": {\"costMicrousd\": \"8000000\"}}\x82\xd3\xe4\x93\x02%2\x1b/v1/{budget.name=budgets/*}:\x06\x62udget\x12\xa2\x01\n\x0c\x44\x65leteBudget\x12#.soma.router.v1.DeleteBudgetRequest\x1a$.soma.router.v1.DeleteBudgetResponse\"G\xca\xda\x18\'\n\x04\x65\x64ge\x12\x05\x61\x64min\x12\x08operator\x1a\x0e\x62udget.deleted\x82\xd3\xe4\x93\x02\x16*\x14/v1/{name=budgets/*}\x12~\n\tListSpend\x12 .soma.router.v1.ListSpendRequest\x1a!.soma.router.v1.ListSpendResponse\",\xca\xda\x18\x17\n\x04\x65\x64ge\x12\x05\x61\x64min\x12\x08operator\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/spendb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -64,37 +65,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTSPENDREQUEST'].fields_by_name['key']._loaded_options = None
   _globals['_LISTSPENDREQUEST'].fields_by_name['key']._serialized_options = b'\272H\004r\002\030d'
   _globals['_BUDGETSERVICE'].methods_by_name['CreateBudget']._loaded_options = None
-  _globals['_BUDGETSERVICE'].methods_by_name['CreateBudget']._serialized_options = b'\312\332\030\'\n\004edge\022\005admin\022\010operator\032\016budget.created\202\323\344\223\002\025\"\013/v1/budgets:\006budget'
+  _globals['_BUDGETSERVICE'].methods_by_name['CreateBudget']._serialized_options = b'\312\332\030\'\n\004edge\022\005admin\022\010operator\032\016budget.created\332\332\030S{\"scope\": \"user\", \"of\": \"*\", \"window\": \"day\", \"limit\": {\"costMicrousd\": \"5000000\"}}\202\323\344\223\002\025\"\013/v1/budgets:\006budget'
   _globals['_BUDGETSERVICE'].methods_by_name['GetBudget']._loaded_options = None
   _globals['_BUDGETSERVICE'].methods_by_name['GetBudget']._serialized_options = b'\312\332\030\027\n\004edge\022\005admin\022\010operator\202\323\344\223\002\026\022\024/v1/{name=budgets/*}'
   _globals['_BUDGETSERVICE'].methods_by_name['ListBudgets']._loaded_options = None
   _globals['_BUDGETSERVICE'].methods_by_name['ListBudgets']._serialized_options = b'\312\332\030\027\n\004edge\022\005admin\022\010operator\202\323\344\223\002\r\022\013/v1/budgets'
   _globals['_BUDGETSERVICE'].methods_by_name['UpdateBudget']._loaded_options = None
-  _globals['_BUDGETSERVICE'].methods_by_name['UpdateBudget']._serialized_options = b'\312\332\030\'\n\004edge\022\005admin\022\010operator\032\016budget.updated\202\323\344\223\002%2\033/v1/{budget.name=budgets/*}:\006budget'
+  _globals['_BUDGETSERVICE'].methods_by_name['UpdateBudget']._serialized_options = b'\312\332\030\'\n\004edge\022\005admin\022\010operator\032\016budget.updated\332\332\030&{\"limit\": {\"costMicrousd\": \"8000000\"}}\202\323\344\223\002%2\033/v1/{budget.name=budgets/*}:\006budget'
   _globals['_BUDGETSERVICE'].methods_by_name['DeleteBudget']._loaded_options = None
   _globals['_BUDGETSERVICE'].methods_by_name['DeleteBudget']._serialized_options = b'\312\332\030\'\n\004edge\022\005admin\022\010operator\032\016budget.deleted\202\323\344\223\002\026*\024/v1/{name=budgets/*}'
   _globals['_BUDGETSERVICE'].methods_by_name['ListSpend']._loaded_options = None
   _globals['_BUDGETSERVICE'].methods_by_name['ListSpend']._serialized_options = b'\312\332\030\027\n\004edge\022\005admin\022\010operator\202\323\344\223\002\013\022\t/v1/spend'
-  _globals['_CREATEBUDGETREQUEST']._serialized_start=239
-  _globals['_CREATEBUDGETREQUEST']._serialized_end=358
-  _globals['_GETBUDGETREQUEST']._serialized_start=360
-  _globals['_GETBUDGETREQUEST']._serialized_end=403
-  _globals['_LISTBUDGETSREQUEST']._serialized_start=405
-  _globals['_LISTBUDGETSREQUEST']._serialized_end=485
-  _globals['_LISTBUDGETSRESPONSE']._serialized_start=487
-  _globals['_LISTBUDGETSRESPONSE']._serialized_end=574
-  _globals['_UPDATEBUDGETREQUEST']._serialized_start=577
-  _globals['_UPDATEBUDGETREQUEST']._serialized_end=745
-  _globals['_DELETEBUDGETREQUEST']._serialized_start=747
-  _globals['_DELETEBUDGETREQUEST']._serialized_end=843
-  _globals['_DELETEBUDGETRESPONSE']._serialized_start=845
-  _globals['_DELETEBUDGETRESPONSE']._serialized_end=867
-  _globals['_LISTSPENDREQUEST']._serialized_start=870
-  _globals['_LISTSPENDREQUEST']._serialized_end=1137
-  _globals['_LISTSPENDRESPONSE']._serialized_start=1139
-  _globals['_LISTSPENDRESPONSE']._serialized_end=1234
-  _globals['_SPEND']._serialized_start=1237
-  _globals['_SPEND']._serialized_end=1391
-  _globals['_BUDGETSERVICE']._serialized_start=1394
-  _globals['_BUDGETSERVICE']._serialized_end=2283
+  _globals['_CREATEBUDGETREQUEST']._serialized_start=269
+  _globals['_CREATEBUDGETREQUEST']._serialized_end=388
+  _globals['_GETBUDGETREQUEST']._serialized_start=390
+  _globals['_GETBUDGETREQUEST']._serialized_end=433
+  _globals['_LISTBUDGETSREQUEST']._serialized_start=435
+  _globals['_LISTBUDGETSREQUEST']._serialized_end=515
+  _globals['_LISTBUDGETSRESPONSE']._serialized_start=517
+  _globals['_LISTBUDGETSRESPONSE']._serialized_end=604
+  _globals['_UPDATEBUDGETREQUEST']._serialized_start=607
+  _globals['_UPDATEBUDGETREQUEST']._serialized_end=775
+  _globals['_DELETEBUDGETREQUEST']._serialized_start=777
+  _globals['_DELETEBUDGETREQUEST']._serialized_end=873
+  _globals['_DELETEBUDGETRESPONSE']._serialized_start=875
+  _globals['_DELETEBUDGETRESPONSE']._serialized_end=897
+  _globals['_LISTSPENDREQUEST']._serialized_start=900
+  _globals['_LISTSPENDREQUEST']._serialized_end=1167
+  _globals['_LISTSPENDRESPONSE']._serialized_start=1169
+  _globals['_LISTSPENDRESPONSE']._serialized_end=1264
+  _globals['_SPEND']._serialized_start=1267
+  _globals['_SPEND']._serialized_end=1421
+  _globals['_BUDGETSERVICE']._serialized_start=1424
+  _globals['_BUDGETSERVICE']._serialized_end=2444
 # @@protoc_insertion_point(module_scope)

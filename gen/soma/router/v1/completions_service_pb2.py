@@ -25,9 +25,10 @@ _sym_db = _symbol_database.Default()
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from soma.common.v1 import access_pb2 as soma_dot_common_dot_v1_dot_access__pb2
+from soma.common.v1 import example_pb2 as soma_dot_common_dot_v1_dot_example__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(soma/router/v1/completions_service.proto\x12\x0esoma.router.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1bsoma/common/v1/access.proto\"A\n\x1b\x43reateChatCompletionRequest\x12\"\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBody\"B\n\x1c\x43reateChatCompletionResponse\x12\"\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBody\"<\n\x16\x43reateEmbeddingRequest\x12\"\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBody\"=\n\x17\x43reateEmbeddingResponse\x12\"\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBody\"\x1d\n\x1bListCompletionModelsRequest\"B\n\x1cListCompletionModelsResponse\x12\"\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBody\"*\n\x19GetCompletionModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"@\n\x1aGetCompletionModelResponse\x12\"\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBody2\xec\x05\n\x12\x43ompletionsService\x12\xc9\x01\n\x14\x43reateChatCompletion\x12+.soma.router.v1.CreateChatCompletionRequest\x1a,.soma.router.v1.CreateChatCompletionResponse\"T\xca\xda\x18(\n\x04\x65\x64ge\x12\x06member\x12\x05\x61\x64min\x1a\x0frouting.decided0\x01\x82\xd3\xe4\x93\x02\"\"\x14/v1/chat/completions:\x04\x62odyb\x04\x62ody0\x01\x12\xb2\x01\n\x0f\x43reateEmbedding\x12&.soma.router.v1.CreateEmbeddingRequest\x1a\'.soma.router.v1.CreateEmbeddingResponse\"N\xca\xda\x18(\n\x04\x65\x64ge\x12\x06member\x12\x05\x61\x64min\x1a\x0frouting.decided0\x01\x82\xd3\xe4\x93\x02\x1c\"\x0e/v1/embeddings:\x04\x62odyb\x04\x62ody\x12\xa6\x01\n\x14ListCompletionModels\x12+.soma.router.v1.ListCompletionModelsRequest\x1a,.soma.router.v1.ListCompletionModelsResponse\"3\xca\xda\x18\x17\n\x04\x65\x64ge\x12\x06member\x12\x05\x61\x64min0\x01\x82\xd3\xe4\x93\x02\x12\x12\n/v1/modelsb\x04\x62ody\x12\xab\x01\n\x12GetCompletionModel\x12).soma.router.v1.GetCompletionModelRequest\x1a*.soma.router.v1.GetCompletionModelResponse\">\xca\xda\x18\x17\n\x04\x65\x64ge\x12\x06member\x12\x05\x61\x64min0\x01\x82\xd3\xe4\x93\x02\x1d\x12\x15/v1/models/{model=**}b\x04\x62odyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(soma/router/v1/completions_service.proto\x12\x0esoma.router.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1bsoma/common/v1/access.proto\x1a\x1csoma/common/v1/example.proto\"A\n\x1b\x43reateChatCompletionRequest\x12\"\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBody\"B\n\x1c\x43reateChatCompletionResponse\x12\"\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBody\"<\n\x16\x43reateEmbeddingRequest\x12\"\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBody\"=\n\x17\x43reateEmbeddingResponse\x12\"\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBody\"\x1d\n\x1bListCompletionModelsRequest\"B\n\x1cListCompletionModelsResponse\x12\"\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBody\"*\n\x19GetCompletionModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"@\n\x1aGetCompletionModelResponse\x12\"\n\x04\x62ody\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBody2\x85\x07\n\x12\x43ompletionsService\x12\xa2\x02\n\x14\x43reateChatCompletion\x12+.soma.router.v1.CreateChatCompletionRequest\x1a,.soma.router.v1.CreateChatCompletionResponse\"\xac\x01\xca\xda\x18(\n\x04\x65\x64ge\x12\x06member\x12\x05\x61\x64min\x1a\x0frouting.decided0\x01\xda\xda\x18T{\"model\": \"soma/auto\", \"messages\": [{\"role\": \"user\", \"content\": \"What is a turn?\"}]}\x82\xd3\xe4\x93\x02\"\"\x14/v1/chat/completions:\x04\x62odyb\x04\x62ody0\x01\x12\xf2\x01\n\x0f\x43reateEmbedding\x12&.soma.router.v1.CreateEmbeddingRequest\x1a\'.soma.router.v1.CreateEmbeddingResponse\"\x8d\x01\xca\xda\x18(\n\x04\x65\x64ge\x12\x06member\x12\x05\x61\x64min\x1a\x0frouting.decided0\x01\xda\xda\x18;{\"model\": \"soma/embedding\", \"input\": \"Where the boats lie\"}\x82\xd3\xe4\x93\x02\x1c\"\x0e/v1/embeddings:\x04\x62odyb\x04\x62ody\x12\xa6\x01\n\x14ListCompletionModels\x12+.soma.router.v1.ListCompletionModelsRequest\x1a,.soma.router.v1.ListCompletionModelsResponse\"3\xca\xda\x18\x17\n\x04\x65\x64ge\x12\x06member\x12\x05\x61\x64min0\x01\x82\xd3\xe4\x93\x02\x12\x12\n/v1/modelsb\x04\x62ody\x12\xab\x01\n\x12GetCompletionModel\x12).soma.router.v1.GetCompletionModelRequest\x1a*.soma.router.v1.GetCompletionModelResponse\">\xca\xda\x18\x17\n\x04\x65\x64ge\x12\x06member\x12\x05\x61\x64min0\x01\x82\xd3\xe4\x93\x02\x1d\x12\x15/v1/models/{model=**}b\x04\x62odyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,29 +36,29 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'soma.router.v1.completions_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_COMPLETIONSSERVICE'].methods_by_name['CreateChatCompletion']._loaded_options = None
-  _globals['_COMPLETIONSSERVICE'].methods_by_name['CreateChatCompletion']._serialized_options = b'\312\332\030(\n\004edge\022\006member\022\005admin\032\017routing.decided0\001\202\323\344\223\002\"\"\024/v1/chat/completions:\004bodyb\004body'
+  _globals['_COMPLETIONSSERVICE'].methods_by_name['CreateChatCompletion']._serialized_options = b'\312\332\030(\n\004edge\022\006member\022\005admin\032\017routing.decided0\001\332\332\030T{\"model\": \"soma/auto\", \"messages\": [{\"role\": \"user\", \"content\": \"What is a turn?\"}]}\202\323\344\223\002\"\"\024/v1/chat/completions:\004bodyb\004body'
   _globals['_COMPLETIONSSERVICE'].methods_by_name['CreateEmbedding']._loaded_options = None
-  _globals['_COMPLETIONSSERVICE'].methods_by_name['CreateEmbedding']._serialized_options = b'\312\332\030(\n\004edge\022\006member\022\005admin\032\017routing.decided0\001\202\323\344\223\002\034\"\016/v1/embeddings:\004bodyb\004body'
+  _globals['_COMPLETIONSSERVICE'].methods_by_name['CreateEmbedding']._serialized_options = b'\312\332\030(\n\004edge\022\006member\022\005admin\032\017routing.decided0\001\332\332\030;{\"model\": \"soma/embedding\", \"input\": \"Where the boats lie\"}\202\323\344\223\002\034\"\016/v1/embeddings:\004bodyb\004body'
   _globals['_COMPLETIONSSERVICE'].methods_by_name['ListCompletionModels']._loaded_options = None
   _globals['_COMPLETIONSSERVICE'].methods_by_name['ListCompletionModels']._serialized_options = b'\312\332\030\027\n\004edge\022\006member\022\005admin0\001\202\323\344\223\002\022\022\n/v1/modelsb\004body'
   _globals['_COMPLETIONSSERVICE'].methods_by_name['GetCompletionModel']._loaded_options = None
   _globals['_COMPLETIONSSERVICE'].methods_by_name['GetCompletionModel']._serialized_options = b'\312\332\030\027\n\004edge\022\006member\022\005admin0\001\202\323\344\223\002\035\022\025/v1/models/{model=**}b\004body'
-  _globals['_CREATECHATCOMPLETIONREQUEST']._serialized_start=146
-  _globals['_CREATECHATCOMPLETIONREQUEST']._serialized_end=211
-  _globals['_CREATECHATCOMPLETIONRESPONSE']._serialized_start=213
-  _globals['_CREATECHATCOMPLETIONRESPONSE']._serialized_end=279
-  _globals['_CREATEEMBEDDINGREQUEST']._serialized_start=281
-  _globals['_CREATEEMBEDDINGREQUEST']._serialized_end=341
-  _globals['_CREATEEMBEDDINGRESPONSE']._serialized_start=343
-  _globals['_CREATEEMBEDDINGRESPONSE']._serialized_end=404
-  _globals['_LISTCOMPLETIONMODELSREQUEST']._serialized_start=406
-  _globals['_LISTCOMPLETIONMODELSREQUEST']._serialized_end=435
-  _globals['_LISTCOMPLETIONMODELSRESPONSE']._serialized_start=437
-  _globals['_LISTCOMPLETIONMODELSRESPONSE']._serialized_end=503
-  _globals['_GETCOMPLETIONMODELREQUEST']._serialized_start=505
-  _globals['_GETCOMPLETIONMODELREQUEST']._serialized_end=547
-  _globals['_GETCOMPLETIONMODELRESPONSE']._serialized_start=549
-  _globals['_GETCOMPLETIONMODELRESPONSE']._serialized_end=613
-  _globals['_COMPLETIONSSERVICE']._serialized_start=616
-  _globals['_COMPLETIONSSERVICE']._serialized_end=1364
+  _globals['_CREATECHATCOMPLETIONREQUEST']._serialized_start=176
+  _globals['_CREATECHATCOMPLETIONREQUEST']._serialized_end=241
+  _globals['_CREATECHATCOMPLETIONRESPONSE']._serialized_start=243
+  _globals['_CREATECHATCOMPLETIONRESPONSE']._serialized_end=309
+  _globals['_CREATEEMBEDDINGREQUEST']._serialized_start=311
+  _globals['_CREATEEMBEDDINGREQUEST']._serialized_end=371
+  _globals['_CREATEEMBEDDINGRESPONSE']._serialized_start=373
+  _globals['_CREATEEMBEDDINGRESPONSE']._serialized_end=434
+  _globals['_LISTCOMPLETIONMODELSREQUEST']._serialized_start=436
+  _globals['_LISTCOMPLETIONMODELSREQUEST']._serialized_end=465
+  _globals['_LISTCOMPLETIONMODELSRESPONSE']._serialized_start=467
+  _globals['_LISTCOMPLETIONMODELSRESPONSE']._serialized_end=533
+  _globals['_GETCOMPLETIONMODELREQUEST']._serialized_start=535
+  _globals['_GETCOMPLETIONMODELREQUEST']._serialized_end=577
+  _globals['_GETCOMPLETIONMODELRESPONSE']._serialized_start=579
+  _globals['_GETCOMPLETIONMODELRESPONSE']._serialized_end=643
+  _globals['_COMPLETIONSSERVICE']._serialized_start=646
+  _globals['_COMPLETIONSSERVICE']._serialized_end=1547
 # @@protoc_insertion_point(module_scope)

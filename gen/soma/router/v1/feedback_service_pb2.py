@@ -25,10 +25,11 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from soma.common.v1 import access_pb2 as soma_dot_common_dot_v1_dot_access__pb2
+from soma.common.v1 import example_pb2 as soma_dot_common_dot_v1_dot_example__pb2
 from soma.router.v1 import feedback_pb2 as soma_dot_router_dot_v1_dot_feedback__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%soma/router/v1/feedback_service.proto\x12\x0esoma.router.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bsoma/common/v1/access.proto\x1a\x1dsoma/router/v1/feedback.proto\"{\n\x13GiveFeedbackRequest\x12\x32\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x01 \x01(\x0b\x32\x18.soma.router.v1.FeedbackB\x06\xbaH\x03\xc8\x01\x01\x12!\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x42\r\n\x0b_request_id2\xd4\x01\n\x0f\x46\x65\x65\x64\x62\x61\x63kService\x12\xc0\x01\n\x0cGiveFeedback\x12#.soma.router.v1.GiveFeedbackRequest\x1a\x18.soma.router.v1.Feedback\"q\xca\xda\x18\x38\n\x04\x65\x64ge\n\x05\x61gent\x12\x06member\x12\x05\x61\x64min\x12\x08operator\x1a\x0e\x66\x65\x65\x64\x62\x61\x63k.given0\x01\x82\xd3\xe4\x93\x02/\"\x0c/v1/feedback:\x08\x66\x65\x65\x64\x62\x61\x63kZ\x15\"\t/feedback:\x08\x66\x65\x65\x64\x62\x61\x63kb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%soma/router/v1/feedback_service.proto\x12\x0esoma.router.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bsoma/common/v1/access.proto\x1a\x1csoma/common/v1/example.proto\x1a\x1dsoma/router/v1/feedback.proto\"{\n\x13GiveFeedbackRequest\x12\x32\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x01 \x01(\x0b\x32\x18.soma.router.v1.FeedbackB\x06\xbaH\x03\xc8\x01\x01\x12!\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x42\r\n\x0b_request_id2\xd1\x02\n\x0f\x46\x65\x65\x64\x62\x61\x63kService\x12\xbd\x02\n\x0cGiveFeedback\x12#.soma.router.v1.GiveFeedbackRequest\x1a\x18.soma.router.v1.Feedback\"\xed\x01\xca\xda\x18\x38\n\x04\x65\x64ge\n\x05\x61gent\x12\x06member\x12\x05\x61\x64min\x12\x08operator\x1a\x0e\x66\x65\x65\x64\x62\x61\x63k.given0\x01\xda\xda\x18x{\"turn\": \"conversations/0195f3c2-7a10-7cc3-98c4-dc0c0c07398f/turns/0195f3c2-7a10-7cc3-98c4-dc0c0c07398f\", \"thumb\": \"up\"}\x82\xd3\xe4\x93\x02/\"\x0c/v1/feedback:\x08\x66\x65\x65\x64\x62\x61\x63kZ\x15\"\t/feedback:\x08\x66\x65\x65\x64\x62\x61\x63kb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,9 +41,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GIVEFEEDBACKREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_GIVEFEEDBACKREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_FEEDBACKSERVICE'].methods_by_name['GiveFeedback']._loaded_options = None
-  _globals['_FEEDBACKSERVICE'].methods_by_name['GiveFeedback']._serialized_options = b'\312\332\0308\n\004edge\n\005agent\022\006member\022\005admin\022\010operator\032\016feedback.given0\001\202\323\344\223\002/\"\014/v1/feedback:\010feedbackZ\025\"\t/feedback:\010feedback'
-  _globals['_GIVEFEEDBACKREQUEST']._serialized_start=176
-  _globals['_GIVEFEEDBACKREQUEST']._serialized_end=299
-  _globals['_FEEDBACKSERVICE']._serialized_start=302
-  _globals['_FEEDBACKSERVICE']._serialized_end=514
+  _globals['_FEEDBACKSERVICE'].methods_by_name['GiveFeedback']._serialized_options = b'\312\332\0308\n\004edge\n\005agent\022\006member\022\005admin\022\010operator\032\016feedback.given0\001\332\332\030x{\"turn\": \"conversations/0195f3c2-7a10-7cc3-98c4-dc0c0c07398f/turns/0195f3c2-7a10-7cc3-98c4-dc0c0c07398f\", \"thumb\": \"up\"}\202\323\344\223\002/\"\014/v1/feedback:\010feedbackZ\025\"\t/feedback:\010feedback'
+  _globals['_GIVEFEEDBACKREQUEST']._serialized_start=206
+  _globals['_GIVEFEEDBACKREQUEST']._serialized_end=329
+  _globals['_FEEDBACKSERVICE']._serialized_start=332
+  _globals['_FEEDBACKSERVICE']._serialized_end=669
 # @@protoc_insertion_point(module_scope)

@@ -25,10 +25,11 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from soma.common.v1 import access_pb2 as soma_dot_common_dot_v1_dot_access__pb2
+from soma.common.v1 import example_pb2 as soma_dot_common_dot_v1_dot_example__pb2
 from soma.router.v1 import policy_pb2 as soma_dot_router_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#soma/router/v1/policy_service.proto\x12\x0esoma.router.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bsoma/common/v1/access.proto\x1a\x1bsoma/router/v1/policy.proto\"\x89\x01\n\x13\x43reatePolicyRequest\x12.\n\x06policy\x18\x01 \x01(\x0b\x32\x16.soma.router.v1.PolicyB\x06\xbaH\x03\xc8\x01\x01\x12\x10\n\x08\x61\x63tivate\x18\x02 \x01(\x08\x12!\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x42\r\n\x0b_request_id\"+\n\x10GetPolicyRequest\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\"Q\n\x13ListPoliciesRequest\x12\x1c\n\tpage_size\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"Y\n\x14ListPoliciesResponse\x12(\n\x08policies\x18\x01 \x03(\x0b\x32\x16.soma.router.v1.Policy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"b\n\x15\x41\x63tivatePolicyRequest\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12!\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x42\r\n\x0b_request_id\"I\n\x15RollBackPolicyRequest\x12!\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x42\r\n\x0b_request_id2\xa3\x06\n\rPolicyService\x12\xa4\x01\n\x0c\x43reatePolicy\x12#.soma.router.v1.CreatePolicyRequest\x1a\x16.soma.router.v1.Policy\"W\xca\xda\x18\'\n\x04\x65\x64ge\x12\x05\x61\x64min\x12\x08operator\x1a\x0epolicy.created\x82\xd3\xe4\x93\x02&\"\x0c/v1/policies:\x01*Z\x13\"\x0e/admin/routing:\x01*\x12\x7f\n\tGetPolicy\x12 .soma.router.v1.GetPolicyRequest\x1a\x16.soma.router.v1.Policy\"8\xca\xda\x18\x17\n\x04\x65\x64ge\x12\x05\x61\x64min\x12\x08operator\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=policies/*}\x12\x9c\x01\n\x0cListPolicies\x12#.soma.router.v1.ListPoliciesRequest\x1a$.soma.router.v1.ListPoliciesResponse\"A\xca\xda\x18\x17\n\x04\x65\x64ge\x12\x05\x61\x64min\x12\x08operator\x82\xd3\xe4\x93\x02 \x12\x0c/v1/policiesZ\x10\x12\x0e/admin/routing\x12\xa7\x01\n\x0e\x41\x63tivatePolicy\x12%.soma.router.v1.ActivatePolicyRequest\x1a\x16.soma.router.v1.Policy\"V\xca\xda\x18)\n\x04\x65\x64ge\x12\x05\x61\x64min\x12\x08operator\x1a\x10policy.activated\x82\xd3\xe4\x93\x02#\"\x1e/v1/{name=policies/*}:activate:\x01*\x12\xa0\x01\n\x0eRollBackPolicy\x12%.soma.router.v1.RollBackPolicyRequest\x1a\x16.soma.router.v1.Policy\"O\xca\xda\x18+\n\x04\x65\x64ge\x12\x05\x61\x64min\x12\x08operator\x1a\x12policy.rolled_back\x82\xd3\xe4\x93\x02\x1a\"\x15/v1/policies:rollBack:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#soma/router/v1/policy_service.proto\x12\x0esoma.router.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bsoma/common/v1/access.proto\x1a\x1csoma/common/v1/example.proto\x1a\x1bsoma/router/v1/policy.proto\"\x89\x01\n\x13\x43reatePolicyRequest\x12.\n\x06policy\x18\x01 \x01(\x0b\x32\x16.soma.router.v1.PolicyB\x06\xbaH\x03\xc8\x01\x01\x12\x10\n\x08\x61\x63tivate\x18\x02 \x01(\x08\x12!\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x42\r\n\x0b_request_id\"+\n\x10GetPolicyRequest\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\"Q\n\x13ListPoliciesRequest\x12\x1c\n\tpage_size\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"Y\n\x14ListPoliciesResponse\x12(\n\x08policies\x18\x01 \x03(\x0b\x32\x16.soma.router.v1.Policy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"b\n\x15\x41\x63tivatePolicyRequest\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12!\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x42\r\n\x0b_request_id\"I\n\x15RollBackPolicyRequest\x12!\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x42\r\n\x0b_request_id2\xf6\x06\n\rPolicyService\x12\xf7\x01\n\x0c\x43reatePolicy\x12#.soma.router.v1.CreatePolicyRequest\x1a\x16.soma.router.v1.Policy\"\xa9\x01\xca\xda\x18\'\n\x04\x65\x64ge\x12\x05\x61\x64min\x12\x08operator\x1a\x0epolicy.created\xda\xda\x18N{\"policy\": {\"dial\": 0.3, \"deniedModels\": [\"groq/*\"], \"note\": \"Rather cheap.\"}}\x82\xd3\xe4\x93\x02&\"\x0c/v1/policies:\x01*Z\x13\"\x0e/admin/routing:\x01*\x12\x7f\n\tGetPolicy\x12 .soma.router.v1.GetPolicyRequest\x1a\x16.soma.router.v1.Policy\"8\xca\xda\x18\x17\n\x04\x65\x64ge\x12\x05\x61\x64min\x12\x08operator\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=policies/*}\x12\x9c\x01\n\x0cListPolicies\x12#.soma.router.v1.ListPoliciesRequest\x1a$.soma.router.v1.ListPoliciesResponse\"A\xca\xda\x18\x17\n\x04\x65\x64ge\x12\x05\x61\x64min\x12\x08operator\x82\xd3\xe4\x93\x02 \x12\x0c/v1/policiesZ\x10\x12\x0e/admin/routing\x12\xa7\x01\n\x0e\x41\x63tivatePolicy\x12%.soma.router.v1.ActivatePolicyRequest\x1a\x16.soma.router.v1.Policy\"V\xca\xda\x18)\n\x04\x65\x64ge\x12\x05\x61\x64min\x12\x08operator\x1a\x10policy.activated\x82\xd3\xe4\x93\x02#\"\x1e/v1/{name=policies/*}:activate:\x01*\x12\xa0\x01\n\x0eRollBackPolicy\x12%.soma.router.v1.RollBackPolicyRequest\x1a\x16.soma.router.v1.Policy\"O\xca\xda\x18+\n\x04\x65\x64ge\x12\x05\x61\x64min\x12\x08operator\x1a\x12policy.rolled_back\x82\xd3\xe4\x93\x02\x1a\"\x15/v1/policies:rollBack:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,7 +53,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROLLBACKPOLICYREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_ROLLBACKPOLICYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_POLICYSERVICE'].methods_by_name['CreatePolicy']._loaded_options = None
-  _globals['_POLICYSERVICE'].methods_by_name['CreatePolicy']._serialized_options = b'\312\332\030\'\n\004edge\022\005admin\022\010operator\032\016policy.created\202\323\344\223\002&\"\014/v1/policies:\001*Z\023\"\016/admin/routing:\001*'
+  _globals['_POLICYSERVICE'].methods_by_name['CreatePolicy']._serialized_options = b'\312\332\030\'\n\004edge\022\005admin\022\010operator\032\016policy.created\332\332\030N{\"policy\": {\"dial\": 0.3, \"deniedModels\": [\"groq/*\"], \"note\": \"Rather cheap.\"}}\202\323\344\223\002&\"\014/v1/policies:\001*Z\023\"\016/admin/routing:\001*'
   _globals['_POLICYSERVICE'].methods_by_name['GetPolicy']._loaded_options = None
   _globals['_POLICYSERVICE'].methods_by_name['GetPolicy']._serialized_options = b'\312\332\030\027\n\004edge\022\005admin\022\010operator\202\323\344\223\002\027\022\025/v1/{name=policies/*}'
   _globals['_POLICYSERVICE'].methods_by_name['ListPolicies']._loaded_options = None
@@ -61,18 +62,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POLICYSERVICE'].methods_by_name['ActivatePolicy']._serialized_options = b'\312\332\030)\n\004edge\022\005admin\022\010operator\032\020policy.activated\202\323\344\223\002#\"\036/v1/{name=policies/*}:activate:\001*'
   _globals['_POLICYSERVICE'].methods_by_name['RollBackPolicy']._loaded_options = None
   _globals['_POLICYSERVICE'].methods_by_name['RollBackPolicy']._serialized_options = b'\312\332\030+\n\004edge\022\005admin\022\010operator\032\022policy.rolled_back\202\323\344\223\002\032\"\025/v1/policies:rollBack:\001*'
-  _globals['_CREATEPOLICYREQUEST']._serialized_start=173
-  _globals['_CREATEPOLICYREQUEST']._serialized_end=310
-  _globals['_GETPOLICYREQUEST']._serialized_start=312
-  _globals['_GETPOLICYREQUEST']._serialized_end=355
-  _globals['_LISTPOLICIESREQUEST']._serialized_start=357
-  _globals['_LISTPOLICIESREQUEST']._serialized_end=438
-  _globals['_LISTPOLICIESRESPONSE']._serialized_start=440
-  _globals['_LISTPOLICIESRESPONSE']._serialized_end=529
-  _globals['_ACTIVATEPOLICYREQUEST']._serialized_start=531
-  _globals['_ACTIVATEPOLICYREQUEST']._serialized_end=629
-  _globals['_ROLLBACKPOLICYREQUEST']._serialized_start=631
-  _globals['_ROLLBACKPOLICYREQUEST']._serialized_end=704
-  _globals['_POLICYSERVICE']._serialized_start=707
-  _globals['_POLICYSERVICE']._serialized_end=1510
+  _globals['_CREATEPOLICYREQUEST']._serialized_start=203
+  _globals['_CREATEPOLICYREQUEST']._serialized_end=340
+  _globals['_GETPOLICYREQUEST']._serialized_start=342
+  _globals['_GETPOLICYREQUEST']._serialized_end=385
+  _globals['_LISTPOLICIESREQUEST']._serialized_start=387
+  _globals['_LISTPOLICIESREQUEST']._serialized_end=468
+  _globals['_LISTPOLICIESRESPONSE']._serialized_start=470
+  _globals['_LISTPOLICIESRESPONSE']._serialized_end=559
+  _globals['_ACTIVATEPOLICYREQUEST']._serialized_start=561
+  _globals['_ACTIVATEPOLICYREQUEST']._serialized_end=659
+  _globals['_ROLLBACKPOLICYREQUEST']._serialized_start=661
+  _globals['_ROLLBACKPOLICYREQUEST']._serialized_end=734
+  _globals['_POLICYSERVICE']._serialized_start=737
+  _globals['_POLICYSERVICE']._serialized_end=1623
 # @@protoc_insertion_point(module_scope)

@@ -146,4 +146,28 @@ describe("an arrangement that the mesh is told of", () => {
     await settled();
     expect(mesh.layout.panes).toEqual(["a", "e"]);
   });
+
+  test("keeps a pane open that another tab opened and this one has not heard of yet", async () => {
+    const mesh = new Mesh();
+    const { arranging } = tab(mesh);
+    mesh.arrange(["a", "new"]);
+    arranging.change((now) => opened(now, "b"));
+    await settled();
+    arranging.know(new Set([...ALL]));
+    arranging.change((now) => opened(now, "c"));
+    await settled();
+    expect(mesh.layout.panes).toEqual(["a", "new", "b", "c"]);
+  });
+
+  test("closes a pane that is gone from the mesh", async () => {
+    const mesh = new Mesh();
+    const { arranging, shown } = tab(mesh);
+    mesh.arrange(["a", "b"]);
+    arranging.hear(mesh.layout);
+    arranging.know(new Set(["a", "c", "d"]));
+    expect(shown().panes).toEqual(["a"]);
+    arranging.change((now) => opened(now, "c"));
+    await settled();
+    expect(mesh.layout.panes).toEqual(["a", "c"]);
+  });
 });

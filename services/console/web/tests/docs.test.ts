@@ -141,7 +141,14 @@ test("a curl line has variables for what differs, and the fields that the mask n
   -H "content-type: application/json" \\
   -d '{ "text": "it'\\''s" }'`,
   );
-  expect(variablesOf(one(SMALL, "UpdateNote"))).toEqual(["NOTE"]);
+  expect(variablesOf(SMALL, one(SMALL, "UpdateNote"))).toEqual(["NOTE"]);
+});
+
+test("an example of the contract's own is sent as it stands, with variables for the ids in its names", () => {
+  const line = curlOf(REAL, one(REAL, "GiveFeedback"), "http://here");
+  expect(line).toContain(`"conversations/'"\${CONVERSATION}"'/turns/'"\${TURN}"'"`);
+  expect(line).not.toContain(UUID);
+  expect(variablesOf(REAL, one(REAL, "GiveFeedback"))).toEqual(["CONVERSATION", "TURN"]);
 });
 
 test("a stream is read unbuffered, and who needs no token shows none", () => {
@@ -198,7 +205,8 @@ test("no two parts of the real page have one anchor", () => {
 });
 
 test("an example of the real contract keeps the rules that its schema gives", () => {
-  for (const { id, body, answer } of operationsOf(REAL)) {
+  for (const { id, body, bodyExample, answer } of operationsOf(REAL)) {
+    if (bodyExample) expect(faults(REAL, body ?? {}, bodyExample as Json), id).toEqual([]);
     if (body) expect(faults(REAL, body, exampleOf(REAL, body, "request")), id).toEqual([]);
     if (answer?.schema) expect(faults(REAL, answer.schema, exampleOf(REAL, answer.schema, "answer")), id).toEqual([]);
   }

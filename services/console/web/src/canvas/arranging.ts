@@ -36,6 +36,8 @@ export class Arranging {
   private heard = new Set<string>();
   /** Panes that were deleted here, though an answer told of them. */
   private removed = new Set<string>();
+  /** Panes that the mesh had and has no more: its last layout may still name them. */
+  private gone = new Set<string>();
 
   constructor(private readonly doors: ArrangingDoors) {}
 
@@ -59,6 +61,7 @@ export class Arranging {
 
   /** The panes that the mesh has. What is gone is closed. */
   know(panes: ReadonlySet<string>): void {
+    for (const name of this.known) if (!panes.has(name)) this.gone.add(name);
     this.known = panes;
     this.set(filtered(this.now, this.isThere));
     // the mesh could not keep a pane open before it knew it
@@ -95,7 +98,7 @@ export class Arranging {
     this.timer = undefined;
     if (!this.unsaved || this.telling || !this.etag) return;
     this.unsaved = false;
-    const mine = filtered(this.now, (name) => this.known.has(name));
+    const mine = filtered(this.now, this.isKept);
     if (same(mine, this.base)) return;
     this.telling = true;
     this.tellings++;
@@ -138,6 +141,9 @@ export class Arranging {
     this.timer ??= setTimeout(() => void this.tell(), ARRANGE_MS);
   }
 
-  private isThere = (name: string): boolean =>
-    this.known.has(name) || (this.heard.has(name) && !this.removed.has(name));
+  private isThere = (name: string): boolean => this.isKept(name) || (this.heard.has(name) && !this.removed.has(name));
+
+  /** Whether the mesh has it: it said so, or another tab opened it there, of which this one need not have heard more. */
+  private isKept = (name: string): boolean =>
+    this.known.has(name) || (this.base.panes.includes(name) && !this.gone.has(name) && !this.removed.has(name));
 }

@@ -191,7 +191,7 @@ function Refusals({ refusals }: { refusals: Refusal[] }): ReactNode {
 }
 
 function Samples({ contract, operation }: OperationProps): ReactNode {
-  const variables = variablesOf(operation);
+  const variables = variablesOf(contract, operation);
   const { answer, streams } = operation;
   return (
     <div className="samples">

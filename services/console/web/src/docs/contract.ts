@@ -43,7 +43,7 @@ export interface RawAnswer {
 }
 
 /** By media type. What the events of a stream are stands beside the schema of its text. */
-export type Content = Record<string, { schema?: Schema; "x-event-schema"?: Schema }>;
+export type Content = Record<string, { schema?: Schema; example?: unknown; "x-event-schema"?: Schema }>;
 
 /** JSON Schema 2020-12, as far as the contract uses it. */
 export interface Schema {

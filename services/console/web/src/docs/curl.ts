@@ -1,6 +1,6 @@
 /** The line that calls an operation from a shell. What differs from call to call stands in shell variables. */
 import type { Contract, Parameter } from "./contract";
-import { exampleOf, type Json } from "./example";
+import { exampleOf, type Json, UUID } from "./example";
 import type { Operation } from "./operations";
 
 /** Bodies up to this length stay on one line. */
@@ -10,14 +10,16 @@ export function curlOf(contract: Contract, operation: Operation, origin: string)
   const parts = [`curl${operation.streams ? " -N" : ""}${verbOption(operation)} "${urlOf(operation, origin)}"`];
   if (!operation.open) parts.push('-H "authorization: Bearer ${TOKEN}"');
   if (operation.body) {
-    parts.push('-H "content-type: application/json"', `-d ${inQuotes(bodyOf(contract, operation))}`);
+    parts.push('-H "content-type: application/json"', `-d ${withIds(inQuotes(bodyOf(contract, operation)))}`);
   }
   return parts.join(" \\\n  ");
 }
 
 /** The shell variables that the line uses, but for the token. */
-export function variablesOf(operation: Operation): string[] {
-  return operation.parameters.filter(({ in: place }) => place === "path").map(({ name }) => variable(name));
+export function variablesOf(contract: Contract, operation: Operation): string[] {
+  const line = curlOf(contract, operation, "");
+  const used = [...line.matchAll(/\$\{(\w+)\}/g)].map(([, name = ""]) => name);
+  return [...new Set(used)].filter((name) => name !== "TOKEN");
 }
 
 export function urlOf({ path, parameters }: Operation, origin: string): string {
@@ -29,7 +31,8 @@ export function urlOf({ path, parameters }: Operation, origin: string): string {
 /** A body that the operation takes as it stands. Of an update it has the fields that its mask names. */
 export function bodyOf(contract: Contract, operation: Operation): string {
   const mask = operation.parameters.find(isMask);
-  const value: Json = exampleOf(contract, operation.body, "request", mask && [valueOf(mask)]);
+  const value = (operation.bodyExample ??
+    exampleOf(contract, operation.body, "request", mask && [valueOf(mask)])) as Json;
   const lines = JSON.stringify(value, null, 2);
   const line = lines.replace(/\n */g, " "); // a break within a text is written \\n
   return line.length <= ONE_LINE ? line : lines;
@@ -56,6 +59,12 @@ const variable = (name: string): string =>
     .replace(/([a-z0-9])([A-Z])/g, "$1_$2")
     .replace(/[^A-Za-z0-9]+/g, "_")
     .toUpperCase();
+
+/** Quoted names of resources, with variables of the shell for their ids. */
+const withIds = (quoted: string): string =>
+  quoted.replace(ID_IN_NAME, (_, collection: string) => `${collection}s/'"\${${variable(collection)}}"'`);
+
+const ID_IN_NAME = new RegExp(`\\b([a-z]+)s/${UUID}`, "g");
 
 /** As one word of a shell, whatever is in it. */
 export const inQuotes = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;

@@ -28,6 +28,8 @@ export interface Operation {
   audit: string;
   parameters: Parameter[];
   body: Schema | undefined;
+  /** A body that can be sent as it stands, where the schema alone tells none. */
+  bodyExample: unknown;
   bodyRequired: boolean;
   answer: Answer | undefined;
   streams: boolean;
@@ -114,6 +116,7 @@ function operationOf(
     audit: raw["x-audit"] ?? "",
     parameters: raw.parameters ?? [],
     body: raw.requestBody?.content?.[JSON_TYPE]?.schema,
+    bodyExample: raw.requestBody?.content?.[JSON_TYPE]?.example,
     bodyRequired: raw.requestBody?.required ?? false,
     answer: well && {
       status: well.status,

@@ -8,7 +8,7 @@ import { ended, type TurnView } from "../turn/turn";
 import type { Tier } from "../wire/types";
 import { Composer } from "./Composer";
 import { Thread } from "./Thread";
-import { type Deed, openTier } from "./words";
+import type { Deed } from "./words";
 
 /** What another tier may mend: asked again, the question takes the one that is chosen now. */
 const DEPENDS_ON_TIER = new Set(["MODEL_UNAVAILABLE", "BUDGET_SPENT"]);
@@ -59,7 +59,6 @@ export function ChatPane({
     (deed: Deed, turn: TurnView) => {
       if (deed === "retry")
         chat.retry(turn, DEPENDS_ON_TIER.has(turn.failure?.reason ?? "") ? rememberedTier() : turn.tier);
-      if (deed === "other-tier" && turn.failure) chat.retry(turn, openTier(turn.failure));
       if (deed === "sign-in") signIn();
       if (deed === "new-chat") newChat();
       if (deed === "stop-running") void chat.stopAndRetry(turn);

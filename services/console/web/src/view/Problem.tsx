@@ -1,11 +1,10 @@
 /** A question that was not answered, or not to its end: what happened, and what to do next. */
 import type { ReactNode } from "react";
 import type { Failure } from "../wire/types";
-import { tierName } from "./format";
 import { Icon } from "./icons";
-import { type Deed, openTier, spoken, wordsFor } from "./words";
+import { type Deed, spoken, wordsFor } from "./words";
 
-const LABELS: Record<Exclude<Deed, "other-tier">, string> = {
+const LABELS: Record<Deed, string> = {
   retry: "Try again",
   "go-to-running": "Show the running answer",
   "stop-running": "Stop it and ask mine",
@@ -44,7 +43,7 @@ export function Problem({ failure, deeds }: ProblemProps): ReactNode {
                 onClick={deeds[deed]}
                 data-testid={deed}
               >
-                {labelOf(deed, failure)}
+                {LABELS[deed]}
               </button>
             ))}
           </div>
@@ -53,6 +52,3 @@ export function Problem({ failure, deeds }: ProblemProps): ReactNode {
     </div>
   );
 }
-
-const labelOf = (deed: Deed, failure: Failure): string =>
-  deed === "other-tier" ? `Ask the ${tierName(openTier(failure))} tier` : LABELS[deed];

@@ -13,7 +13,7 @@ import { Problem } from "./Problem";
 import { useReveal } from "./scroll";
 import { ThumbButtons, ThumbTrouble, useOpinion } from "./ThumbButtons";
 import type { Pane } from "../wire/types";
-import { type Deed, openTier } from "./words";
+import type { Deed } from "./words";
 import { WhyModel } from "./WhyModel";
 
 export interface TurnDeeds {
@@ -136,7 +136,6 @@ function Foot({ turn, name, text, thumbs }: FootProps): ReactNode {
 function deedsOf(turn: TurnView, act: TurnDeeds["act"]): Partial<Record<Deed, () => void>> {
   const deeds: Partial<Record<Deed, () => void>> = {};
   const { failure } = turn;
-  if (failure && openTier(failure)) deeds["other-tier"] = () => act("other-tier", turn);
   for (const deed of ["retry", "sign-in", "new-chat"] as const) deeds[deed] = () => act(deed, turn);
   if (!turn.name) deeds.edit = () => act("edit", turn);
   if (failure?.reason === "TURN_RUNNING") {

@@ -1,9 +1,9 @@
 /** What each reason means to a person, and what they can do. The mesh's own sentence is shown beneath the title. */
 import { type Refusal, refusalIn } from "../wire/refusal";
-import type { Failure, Tier } from "../wire/types";
+import type { Failure } from "../wire/types";
 import { tierName } from "./format";
 
-export type Deed = "retry" | "other-tier" | "go-to-running" | "stop-running" | "sign-in" | "edit" | "new-chat";
+export type Deed = "retry" | "go-to-running" | "stop-running" | "sign-in" | "edit" | "new-chat";
 
 export interface Words {
   title: string;
@@ -38,15 +38,6 @@ export const spoken = (sentence: string): string =>
     .replace(/\btier "(premium|standard|slm)"/g, "$1 tier")
     .replace(/\b(premium|standard|slm)(?= tier\b)/g, (tier) => tierName(tier));
 
-/** The tier that is open when a budget has too little left. Turns and their events tell it in their sentence alone. */
-export function openTier({ reason, message = "", metadata }: Failure): Tier | undefined {
-  if (reason !== "BUDGET_SPENT") return undefined;
-  const named = metadata?.["cheaper_tier"] ?? /\btier "(\w+)" is open/.exec(message)?.[1];
-  return TIERS.find((tier) => tier === named);
-}
-
-const TIERS: readonly Tier[] = ["premium", "standard", "slm"];
-
 /** That what a person thinks of an answer is not told yet. */
 export const waitingSentence = (failure: Failure): string =>
   `Not sent yet: ${lowered(downSentence(refusalIn(failure)))}. It is kept, and sent as soon as it can be.`;
@@ -76,7 +67,7 @@ const WORDS: Record<string, Words> = {
     title: "The budget has too little left",
     mild: true,
     otherwise: "Wait until it renews, or ask an admin of your tenant for more.",
-    deeds: ["other-tier", "retry"],
+    deeds: ["retry"],
   },
   MODEL_UNAVAILABLE: {
     title: "No model is open",

@@ -43,8 +43,7 @@ export class Refusal extends Error {
   }
 
   failure(): Failure {
-    const { metadata } = this.facts;
-    return { reason: this.reason, message: this.message, retryable: this.retryable, ...(metadata && { metadata }) };
+    return { reason: this.reason, message: this.message, retryable: this.retryable };
   }
 }
 

@@ -47,8 +47,6 @@ export interface Failure {
   reason?: string;
   message?: string;
   retryable?: boolean;
-  /** Of calls that were refused; turns and their events tell none. */
-  metadata?: Record<string, string>;
 }
 
 // soma.router.v1
