@@ -37,7 +37,7 @@ OWN = "BEGIN"
 class Transaction:
     """Statements of one tenant, all or nothing. `about` names the resource that the audit row will speak of."""
 
-    __slots__ = ("_conn", "_keys", "_note", "_subjects", "_told", "action", "call", "caller", "clock")
+    __slots__ = ("_conn", "_has_told", "_keys", "_note", "_subjects", "_told", "action", "call", "caller", "clock")
 
     def __init__(self, conn: Any, caller: Caller, action: str, call: Call, clock: Clock, subjects: Subjects) -> None:
         self._conn, self.caller, self.action, self.call, self.clock = conn, caller, action, call, clock
@@ -45,6 +45,7 @@ class Transaction:
         self._keys: dict[str, SubjectKey | None] = {}
         self._note: str | None = None
         self._told: list[outbox.Row] = []
+        self._has_told = False
 
     def about(self, resource: str) -> None:
         """What the audit row is about. A write that commits without it fails."""
@@ -105,8 +106,8 @@ class Transaction:
 
     @contextmanager
     def aside(self, call: Call) -> Iterator[list[outbox.Row]]:
-        """What is told within is told in the name of another call, of the same tenant, and gathered instead of written:
-        `add` writes it."""
+        """What is told within is told in the name of another call, of the same tenant, and gathered instead of written.
+        Who writes it says so by `has_told`."""
         if call.caller.tenant != self.caller.tenant:
             raise ValueError(f"a call of {call.caller.tenant} in a transaction of {self.caller.tenant}")
         own, gathered = (self.caller, self.call, self._told), list[outbox.Row]()
@@ -116,9 +117,9 @@ class Transaction:
         finally:
             self.caller, self.call, self._told = own
 
-    def add(self, gathered: Sequence[outbox.Row]) -> None:
-        """Write down at commit what was told aside."""
-        self._told.extend(gathered)
+    def has_told(self) -> None:
+        """A statement of the transaction's own has written into the outbox."""
+        self._has_told = True
 
     async def settle(self) -> bool:
         """Write down what was told, the transaction's own action last. Called at commit. Whether there was any."""
@@ -128,7 +129,7 @@ class Transaction:
             await self.audit(self.action, resource=self._note)
         if self._told:
             await self.execute(*outbox.insert(self._told))
-        return bool(self._told)
+        return self._has_told or bool(self._told)
 
     async def _key(self, subject: str) -> SubjectKey | None:
         """Asked for once: what is made here must not be found here, since it counts from the commit on."""

@@ -60,6 +60,14 @@ def nature(message: Descriptor) -> tuple[str, str]:
     return message.GetOptions().Extensions[topic], "action" if "action" in message.fields_by_name else "type"
 
 
+def as_json(row: Row) -> dict[str, Any]:
+    """For statements of others that write it."""
+    return {
+        "id": row.id, "tenant": row.tenant, "topic": row.topic, "key": row.key, "type": row.type,
+        "payload": row.payload, "slot": slot(row.key), "traceparent": row.traceparent,
+    }  # fmt: skip
+
+
 def insert(rows: Sequence[Row]) -> tuple[Any, ...]:
     """The statement that writes the rows in their order, and its values. Few go as plain values: to encode arrays costs
     more than the rest of it."""

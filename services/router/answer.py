@@ -31,6 +31,7 @@ class Answer:
     first_token_ms: int = 0
     end: End | None = None
     failure: Failure | None = None
+    has_moved: bool = False
 
     @property
     def is_over(self) -> bool:
@@ -67,7 +68,7 @@ class Answer:
 
     def move(self, decision: Decision, offer: Offer) -> None:
         """Another model takes over, before anything was said."""
-        self.decision, self.offer, self.sent_tokens = decision, offer, 0
+        self.decision, self.offer, self.sent_tokens, self.has_moved = decision, offer, 0, True
 
     def usage(self) -> Usage:
         """The provider's figures, or an estimate of what was sent and said."""
@@ -97,4 +98,4 @@ class Answer:
     def settlement(self, outcome: Outcome) -> Settlement:
         """Of an answer that ended so."""
         finish_reason = outcome.finish_reason if self.is_over else "cancelled"
-        return Settlement(self.request.turn, self.decision, outcome, finish_reason)
+        return Settlement(self.request.turn, self.decision, outcome, finish_reason, self.has_moved)

@@ -49,7 +49,7 @@ async def test_a_turn_is_written_down_with_its_events_and_its_audit_rows(house: 
     assert (kept.state, kept.answer) == (Turn.STATE_DONE, "You said: remember this")
     assert [row["type"] for row in told] == ["turn.asked", "routing.decided", "routing.settled", "turn.answered"]
     assert [row["action"] for row in audit] == ["chat.asked", "turn.answered"]
-    assert [row["action"] for row in routing] == ["routing.decided", "routing.settled"]
+    assert [row["action"] for row in routing] == ["routing.decided"]
     assert not any("remember" in row["body"] for row in told), "what people write is in no event"
     assert not await house.rows("SELECT 1 FROM soma.leases WHERE resource = $1", turn)
 

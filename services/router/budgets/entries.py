@@ -10,6 +10,7 @@ from services.common import events
 from services.common.call import Call
 from services.common.db import Transaction
 from services.common.routing import decided_event, settled_event
+from services.router import store
 from services.router.budgets.room import Amount, Scopes
 from services.router.store import Settlement
 from soma.common.v1.model_pb2 import Decision
@@ -44,6 +45,11 @@ class Admit:
 
     def asked(self) -> dict[str, Any]:
         return held("admit", self.opening)
+
+    def decided(self) -> dict[str, Any]:
+        """What is written down of it."""
+        o = self.opening
+        return store.decided(o.call, o.decision, o.turn, o.context_hash)
 
     async def tell(self, tx: Transaction) -> None:
         o = self.opening
@@ -86,7 +92,6 @@ class Settle:
     async def tell(self, tx: Transaction) -> None:
         s = self.settlement
         await events.append(tx, settled_event(s.turn, s.decision, s.outcome, s.finish_reason))
-        await tx.audit("routing.settled", resource=f"decisions/{self.settlement.decision.id}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import msgspec
 
 from services.common.caller import Caller
 from services.common.db import Database, Record, Transaction
-from services.common.outbox import Row
+from services.common.outbox import Row, as_json
 from services.router import store
 from services.router.budgets.entries import Admit, Entry, Settle
 from services.router.budgets.room import Room, Scopes
 from services.router.budgets.titles import room_of
 
-BOOK = "SELECT outcome, overrun_microusd, overrun_tokens, room FROM soma.book($1::text::jsonb, $2)"
+WRITE = "SELECT outcome, overrun_microusd, overrun_tokens, room FROM soma.write_books($1::text::jsonb, $2)"
 ROOM = "SELECT soma.room_for($1, $2, $3, $4, $5)"
 EXPIRED = "SELECT tenant FROM soma.ledgers WHERE sweep_time < now() ORDER BY sweep_time LIMIT 1000"
 TIDY = "SELECT soma.tidy_budgets()"
-DONE = {"held": Admit, "settle": Settle, "release": Settle}
-"""What is told of an entry is told when it came to this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +44,11 @@ class Ledger:
         Unavailable STORE_UNAVAILABLE, Denied TENANT_UNKNOWN."""
         async with self.db.upkeep(Caller.system("router", tenant)) as tx:
             told = await self._told(tx, entries)  # before the lock: it takes longest
-            whole = [entry for entry, rows in zip(entries, told, strict=True) if not isinstance(rows, ValueError)]
-            booked = iter(await self._book(tx, whole))
-            results = [rows if isinstance(rows, ValueError) else next(booked) for rows in told]
-            await self._write_down(tx, entries, told, results)
-            return results
+            whole = [(entry, rows) for entry, rows in zip(entries, told, strict=True) if isinstance(rows, list)]
+            booked = iter(await tx.fetch(WRITE, given(whole), self.lease))
+            if any(rows for _, rows in whole):
+                tx.has_told()
+            return [booked_of(next(booked)) if isinstance(rows, list) else rows for rows in told]
 
     async def room(self, caller: Caller, scopes: Scopes) -> Room:
         async with self.db.upkeep(caller) as tx:
@@ -71,23 +68,17 @@ class Ledger:
             await tx.pseudonym(person)
         return [await telling(tx, entry) for entry in entries]
 
-    async def _book(self, tx: Transaction, entries: Sequence[Entry]) -> list[Booked]:
-        asked = msgspec.json.encode([entry.asked() for entry in entries]).decode()
-        return [booked_of(row) for row in await tx.fetch(BOOK, asked, self.lease)]
 
-    async def _write_down(
-        self, tx: Transaction, entries: Sequence[Entry], told: Sequence[Any], results: Sequence[Booked | ValueError]
-    ) -> None:
-        done = [
-            (entry, rows)
-            for entry, rows, result in zip(entries, told, results, strict=True)
-            if isinstance(result, Booked) and isinstance(entry, DONE.get(result.outcome, ()))
-        ]
-        admitted = [entry.opening for entry, _ in done if isinstance(entry, Admit)]
-        await store.add(tx, [(o.call, o.decision, o.turn, o.context_hash) for o in admitted])
-        await store.complete(tx, [entry.settlement for entry, _ in done if isinstance(entry, Settle)])
-        for _, rows in done:
-            tx.add(rows)
+def given(entries: Sequence[tuple[Entry, Sequence[Row]]]) -> str:
+    """What soma.write_books is given: entries, each with what is told of it."""
+    numbered = [(n, entry, rows) for n, (entry, rows) in enumerate(entries, 1)]
+    lists = {
+        "asked": [entry.asked() for _, entry, _ in numbered],
+        "decided": [{"n": n, **entry.decided()} for n, entry, _ in numbered if isinstance(entry, Admit)],
+        "settled": [{"n": n, **store.settled(e.settlement)} for n, e, _ in numbered if isinstance(e, Settle)],
+        "told": [{"n": n, **as_json(row)} for n, _, rows in numbered for row in rows],
+    }
+    return msgspec.json.encode(lists).decode()
 
 
 async def telling(tx: Transaction, entry: Entry) -> list[Row] | ValueError:
