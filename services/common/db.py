@@ -8,8 +8,8 @@ async with db.upkeep(caller) as tx:      # writes that are nobody's action: chec
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,9 +22,9 @@ from services.common.call import Call, current
 from services.common.caller import Caller
 from services.common.clock import Clock
 from services.common.people.sealing import SubjectKey, pseudonym_of
-from services.common.people.subjects import Subjects
+from services.common.people.subjects import Subjects, is_room
 from services.common.people.wrapping import open_tenant_keys
-from services.common.postgres import ACQUIRE_S, STATEMENT_S, Pool, begin, connect, store_errors, whole
+from services.common.postgres import ACQUIRE_S, STATEMENT_S, Pool, as_tenant, connect, store_errors, whole
 from services.common.postgres import Record as Record
 
 OPENING = """
@@ -37,7 +37,7 @@ OWN = "BEGIN"
 class Transaction:
     """Statements of one tenant, all or nothing. `about` names the resource that the audit row will speak of."""
 
-    __slots__ = ("_conn", "_has_told", "_keys", "_note", "_subjects", "_told", "action", "call", "caller", "clock")
+    __slots__ = ("_conn", "_keys", "_note", "_subjects", "_told", "action", "call", "caller", "clock")
 
     def __init__(self, conn: Any, caller: Caller, action: str, call: Call, clock: Clock, subjects: Subjects) -> None:
         self._conn, self.caller, self.action, self.call, self.clock = conn, caller, action, call, clock
@@ -45,7 +45,6 @@ class Transaction:
         self._keys: dict[str, SubjectKey | None] = {}
         self._note: str | None = None
         self._told: list[outbox.Row] = []
-        self._has_told = False
 
     def about(self, resource: str) -> None:
         """What the audit row is about. A write that commits without it fails."""
@@ -72,7 +71,7 @@ class Transaction:
     async def pseudonym(self, person: str = "") -> str:
         """What events call a person of the tenant, by default the caller: by their key's pseudonym. Rooms by name."""
         subject = person or self.caller.subject
-        key = await self._key(subject)
+        key = await self.key(subject)
         return key.pseudonym if key else subject
 
     async def known_as(self, person: str) -> str | None:
@@ -82,7 +81,7 @@ class Transaction:
 
     async def seal(self, text: str, writer: str, place: str) -> str:
         """What this person of the tenant wrote, to be read with their key alone. What rooms say is nobody's."""
-        key = await self._key(writer)
+        key = await self.key(writer)
         if key is None:
             raise RuntimeError(f"{writer} is nobody whose text could be sealed")
         return key.seal(text, place)
@@ -100,26 +99,9 @@ class Transaction:
 
     async def audit(self, action: str, *, resource: str | None = None, reason: str | None = None) -> None:
         """Tell the audit trail of something done, or refused for a reason, beside the transaction's own action."""
-        key = await self._key(self.caller.subject)
+        key = await self.key(self.caller.subject)
         now = self.clock.now()
         self.tell(audit.event(self.caller, key, action, self.call, now, resource=resource, reason=reason))
-
-    @contextmanager
-    def aside(self, call: Call) -> Iterator[list[outbox.Row]]:
-        """What is told within is told in the name of another call, of the same tenant, and gathered instead of written.
-        Who writes it says so by `has_told`."""
-        if call.caller.tenant != self.caller.tenant:
-            raise ValueError(f"a call of {call.caller.tenant} in a transaction of {self.caller.tenant}")
-        own, gathered = (self.caller, self.call, self._told), list[outbox.Row]()
-        self.caller, self.call, self._told = call.caller, call, gathered
-        try:
-            yield gathered
-        finally:
-            self.caller, self.call, self._told = own
-
-    def has_told(self) -> None:
-        """A statement of the transaction's own has written into the outbox."""
-        self._has_told = True
 
     async def settle(self) -> bool:
         """Write down what was told, the transaction's own action last. Called at commit. Whether there was any."""
@@ -129,10 +111,11 @@ class Transaction:
             await self.audit(self.action, resource=self._note)
         if self._told:
             await self.execute(*outbox.insert(self._told))
-        return self._has_told or bool(self._told)
+        return bool(self._told)
 
-    async def _key(self, subject: str) -> SubjectKey | None:
-        """Asked for once: what is made here must not be found here, since it counts from the commit on."""
+    async def key(self, subject: str) -> SubjectKey | None:
+        """A person's key, made when there is none; None for rooms. What is made here is not looked for again, since it
+        counts from the commit on."""
         if subject not in self._keys:
             self._keys[subject] = await self._subjects.of(self._conn, self.caller.tenant, subject)
         return self._keys[subject]
@@ -163,6 +146,26 @@ class Database:
         """A transaction that is nobody's action and leaves no audit row."""
         async with self._begin(caller, "", current.get(), readonly=False) as tx:
             yield tx
+
+    async def keys(self, caller: Caller, people: Iterable[str]) -> Mapping[str, SubjectKey | None]:
+        """The keys of people of the caller's tenant: made where there is none; None for rooms. Postgres is asked for
+        those that are not known here. Raises what `tenant` raises."""
+        found = {person: self.subjects.known(caller.tenant, person) for person in people}
+        unknown = sorted(person for person, key in found.items() if key is None and not is_room(person))
+        if unknown:  # in the order of names, so that nobody waits in a ring
+            async with self.upkeep(caller) as tx:
+                found |= {person: await tx.key(person) for person in unknown}
+        return found
+
+    async def at_once(self, tenant: str, statement: str, *values: object, tells: bool) -> Sequence[Record]:
+        """One statement that is a transaction by itself: it becomes the tenant's by its first value. `tells` says that
+        it may write into the outbox. Raises what `tenant` raises."""
+        with store_errors():
+            async with self.pool.acquire(timeout=ACQUIRE_S) as conn:
+                rows: Sequence[Record] = await as_tenant(conn.fetch(statement, tenant, *values), tenant)
+        if tells:
+            self.bell.ring()
+        return rows
 
     async def look(self, statement: str, *values: object) -> Sequence[Record]:
         """Read control tables as the room itself, of all tenants."""
@@ -206,7 +209,7 @@ class Database:
         opening = self.openings.get((tenant, readonly)) or await conn.fetchval(
             OPENING, "READ ONLY" if readonly else "", f"t_{tenant}", f"t_{tenant}, ext"
         )
-        await begin(conn, opening, tenant)
+        await as_tenant(conn.execute(opening), tenant)
         self.openings[tenant, readonly] = opening
 
 

@@ -4,6 +4,7 @@ opened here alone."""
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import TypeAlias
 
 from services.common.clock import new_id, rfc3339
@@ -27,14 +28,19 @@ async def append(tx: Transaction, event: Event, *, text: str = "", person: str =
 
     Raises ValueError, which fails the transaction, when the event is not what its schema promises.
     """
-    event.id, event.version, event.time = str(new_id()), 1, rfc3339(tx.clock.now())
-    event.tenant, event.subject = tx.caller.tenant, await tx.pseudonym(person)
+    stamp(event, tx.caller.tenant, await tx.pseudonym(person), tx.clock.now())
     if text and isinstance(event, MessageEvent):
         if len(text.encode()) > LONGEST_TEXT:
             event.left_out = True
         else:
             event.text = await tx.seal(text, person or tx.caller.subject, event.id)
     tx.tell(event)
+
+
+def stamp(event: Event, tenant: str, pseudonym: str, now: datetime) -> None:
+    """What every event says of itself."""
+    event.id, event.version, event.time = str(new_id()), 1, rfc3339(now)
+    event.tenant, event.subject = tenant, pseudonym
 
 
 async def opened(tx: Transaction, payload: bytes) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
 
@@ -21,9 +21,10 @@ ACQUIRE_S = 5.0
 STATEMENT_S = 10.0
 
 
-async def begin(conn: Any, opening: str, tenant: str) -> None:
+async def as_tenant(statement: Awaitable[Any], tenant: str) -> Any:
+    """What comes of a statement that becomes a tenant's."""
     try:
-        await conn.execute(opening)
+        return await statement
     except (asyncpg.InvalidParameterValueError, asyncpg.InsufficientPrivilegeError) as refused:
         raise Denied("TENANT_UNKNOWN", f"This mesh does not serve the tenant {tenant}.", tenant=tenant) from refused
 

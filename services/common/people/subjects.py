@@ -36,7 +36,7 @@ class Subjects:
         To be asked once a person and transaction: a key that is made counts from the commit on, and one that was made
         before in the same transaction would be remembered here even if that rolls back.
         """
-        if subject.startswith(SYSTEM):
+        if is_room(subject):
             return None
         if known := self._remembered((tenant, subject)):
             return known
@@ -48,6 +48,10 @@ class Subjects:
             wrapped = await self._keys.wrap(tenant, fresh.secret, is_first=found["is_first"])
             if await conn.fetchval(KEEP, subject, fresh.pseudonym, wrapped):
                 return fresh
+
+    def known(self, tenant: str, subject: str) -> SubjectKey | None:
+        """The person's key, if it is known here just now."""
+        return self._remembered((tenant, subject))
 
     async def find(self, conn: Any, tenant: str, subject: str) -> SubjectKey | None:
         """The same without making one. Postgres is asked each time."""
@@ -75,3 +79,8 @@ class Subjects:
         if len(self._known) > KNOWN:
             self._known.popitem(last=False)
         return key
+
+
+def is_room(subject: str) -> bool:
+    """Rooms are nobody, and have no keys."""
+    return subject.startswith(SYSTEM)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, TypeAlias
 
-from services.common import events
+from services.common import audit, events
 from services.common.call import Call
-from services.common.db import Transaction
+from services.common.outbox import Row, row
+from services.common.people.sealing import SubjectKey
 from services.common.routing import decided_event, settled_event
 from services.router import store
 from services.router.budgets.room import Amount, Scopes
 from services.router.store import Settlement
 from soma.common.v1.model_pb2 import Decision
+from soma.events.v1alpha1.routing_pb2 import RoutingEvent
 
 MOST = 10**12
 """Nothing that a call holds or uses counts for more: a million dollars, or as many tokens. What a provider says beyond
@@ -40,7 +43,7 @@ class Admit:
     opening: Opening
 
     @property
-    def call(self) -> Call | None:
+    def call(self) -> Call:
         return self.opening.call
 
     def asked(self) -> dict[str, Any]:
@@ -51,35 +54,26 @@ class Admit:
         o = self.opening
         return store.decided(o.call, o.decision, o.turn, o.context_hash)
 
-    async def tell(self, tx: Transaction) -> None:
+    def told(self, key: SubjectKey | None, now: datetime) -> list[Row]:
         o = self.opening
-        await events.append(tx, decided_event(o.turn, o.decision, o.context_hash, o.catalogue))
-        await tx.audit("routing.decided", resource=f"decisions/{o.decision.id}")
+        event = decided_event(o.turn, o.decision, o.context_hash, o.catalogue)
+        name = f"decisions/{o.decision.id}"
+        done = audit.event(o.call.caller, key, "routing.decided", o.call, now, resource=name)
+        return [telling(event, o.call, key, now), row(done, o.call.traceparent)]
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
     opening: Opening
 
-    @property
-    def call(self) -> Call | None:
-        return None
-
     def asked(self) -> dict[str, Any]:
         return held("move", self.opening)
-
-    async def tell(self, tx: Transaction) -> None:
-        """Nothing: the settlement says which model answered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    by: Call
+    call: Call
     settlement: Settlement
-
-    @property
-    def call(self) -> Call | None:
-        return self.by
 
     def asked(self) -> dict[str, Any]:
         d, usage, used = self.settlement.decision, self.settlement.outcome.usage, used_by(self.settlement)
@@ -89,9 +83,9 @@ class Settle:
             "input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens,
         }  # fmt: skip
 
-    async def tell(self, tx: Transaction) -> None:
+    def told(self, key: SubjectKey | None, now: datetime) -> list[Row]:
         s = self.settlement
-        await events.append(tx, settled_event(s.turn, s.decision, s.outcome, s.finish_reason))
+        return [telling(settled_event(s.turn, s.decision, s.outcome, s.finish_reason), self.call, key, now)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +94,18 @@ class Renew:
 
     calls: Sequence[str]
 
-    @property
-    def call(self) -> Call | None:
-        return None
-
     def asked(self) -> dict[str, Any]:
         return {"op": "renew", "calls": self.calls}
 
-    async def tell(self, tx: Transaction) -> None:
-        """Nothing."""
-
 
 Entry: TypeAlias = Admit | Move | Settle | Renew
+
+
+def telling(event: RoutingEvent, call: Call, key: SubjectKey | None, now: datetime) -> Row:
+    """In the name of who calls."""
+    caller = call.caller
+    events.stamp(event, caller.tenant, key.pseudonym if key else caller.subject, now)
+    return row(event, call.traceparent)
 
 
 def held(op: str, opening: Opening) -> dict[str, Any]:

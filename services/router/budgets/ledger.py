@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 import msgspec
 
 from services.common.caller import Caller
-from services.common.db import Database, Record, Transaction
+from services.common.db import Database, Record
 from services.common.outbox import Row, as_json
+from services.common.people.sealing import SubjectKey
 from services.router import store
 from services.router.budgets.entries import Admit, Entry, Settle
 from services.router.budgets.room import Room, Scopes
 from services.router.budgets.titles import room_of
 
-WRITE = "SELECT outcome, overrun_microusd, overrun_tokens, room FROM soma.write_books($1::text::jsonb, $2)"
+WRITE = "SELECT outcome, overrun_microusd, overrun_tokens, room FROM soma.write_books($1, $2::text::jsonb, $3)"
 ROOM = "SELECT soma.room_for($1, $2, $3, $4, $5)"
 EXPIRED = "SELECT tenant FROM soma.ledgers WHERE sweep_time < now() ORDER BY sweep_time LIMIT 1000"
 TIDY = "SELECT soma.tidy_budgets()"
+TELLS = (Admit, Settle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +44,13 @@ class Ledger:
     async def write(self, tenant: str, entries: Sequence[Entry]) -> list[Booked | ValueError]:
         """All in one transaction, in order. ValueError for one whose event breaks its schema: it is left out. Raises
         Unavailable STORE_UNAVAILABLE, Denied TENANT_UNKNOWN."""
-        async with self.db.upkeep(Caller.system("router", tenant)) as tx:
-            told = await self._told(tx, entries)  # before the lock: it takes longest
-            whole = [(entry, rows) for entry, rows in zip(entries, told, strict=True) if isinstance(rows, list)]
-            booked = iter(await tx.fetch(WRITE, given(whole), self.lease))
-            if any(rows for _, rows in whole):
-                tx.has_told()
-            return [booked_of(next(booked)) if isinstance(rows, list) else rows for rows in told]
+        people = {entry.call.caller.subject for entry in entries if isinstance(entry, TELLS)}
+        keys = await self.db.keys(Caller.system("router", tenant), people)
+        told = [self._told(entry, keys) for entry in entries]
+        whole = [(entry, rows) for entry, rows in zip(entries, told, strict=True) if isinstance(rows, list)]
+        tells = any(rows for _, rows in whole)
+        booked = iter(await self.db.at_once(tenant, WRITE, given(whole), self.lease, tells=tells))
+        return [booked_of(next(booked)) if isinstance(rows, list) else rows for rows in told]
 
     async def room(self, caller: Caller, scopes: Scopes) -> Room:
         async with self.db.upkeep(caller) as tx:
@@ -62,11 +64,14 @@ class Ledger:
         async with self.db.upkeep(Caller.system("router", tenant)) as tx:
             await tx.execute(TIDY)
 
-    async def _told(self, tx: Transaction, entries: Sequence[Entry]) -> list[list[Row] | ValueError]:
-        """What is to be told of each. New keys are made in the order of names, so that nobody waits in a ring."""
-        for person in sorted({e.call.caller.subject for e in entries if e.call}):
-            await tx.pseudonym(person)
-        return [await telling(tx, entry) for entry in entries]
+    def _told(self, entry: Entry, keys: Mapping[str, SubjectKey | None]) -> list[Row] | ValueError:
+        """What is to be told of it: of a move nothing, since the settlement says which model answered."""
+        if not isinstance(entry, TELLS):
+            return []
+        try:
+            return entry.told(keys[entry.call.caller.subject], self.db.clock.now())
+        except ValueError as fault:
+            return fault
 
 
 def given(entries: Sequence[tuple[Entry, Sequence[Row]]]) -> str:
@@ -79,17 +84,6 @@ def given(entries: Sequence[tuple[Entry, Sequence[Row]]]) -> str:
         "told": [{"n": n, **as_json(row)} for n, _, rows in numbered for row in rows],
     }
     return msgspec.json.encode(lists).decode()
-
-
-async def telling(tx: Transaction, entry: Entry) -> list[Row] | ValueError:
-    if entry.call is None:
-        return []
-    with tx.aside(entry.call) as rows:
-        try:
-            await entry.tell(tx)
-        except ValueError as fault:
-            return fault
-    return rows
 
 
 def booked_of(row: Record) -> Booked:
