@@ -40,6 +40,11 @@ class Binding:
     path: str
     """A regular expression for the whole path."""
 
+    @property
+    def exact_path(self) -> str:
+        """The path itself where it is always the same, which is found soonest; else empty."""
+        return "" if SEGMENT in self.path or ".+" in self.path else self.path.replace("\\", "")
+
 
 def methods(descriptor_set: bytes) -> list[Method]:
     """Every method that the edge may call."""

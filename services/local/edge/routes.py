@@ -18,7 +18,8 @@ REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.Se
 
 def binding_routes(binding: Binding, unary_s: float) -> list[JSON]:
     """A binding's routes, by verb and path."""
-    match = {"safe_regex": {"regex": binding.path}, "headers": [exactly(":method", binding.verb)]}
+    path: JSON = {"path": binding.exact_path} if binding.exact_path else {"safe_regex": {"regex": binding.path}}
+    match = {**path, "headers": [exactly(":method", binding.verb)]}
     route = {"match": match, **to_room(binding.method, unary_s)}
     if binding.method.is_openai:
         route["typed_per_filter_config"] = {**route.get("typed_per_filter_config", {}), **lua("openai_errors")}
