@@ -68,6 +68,9 @@ class store_errors:  # noqa: N801 - reads as a phrase: with store_errors()
         asyncpg.LockNotAvailableError,
     )
 
+    NUL = (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
+    """As text, and in JSON."""
+
     def __enter__(self) -> None:
         pass
 
@@ -76,7 +79,7 @@ class store_errors:  # noqa: N801 - reads as a phrase: with store_errors()
             why = "has no space left" if is_full(fault) else "does not answer"
             message = f"The database {why}. Try again in a moment."
             raise Unavailable("STORE_UNAVAILABLE", message, retry_after_s=1) from fault
-        if isinstance(fault, asyncpg.CharacterNotInRepertoireError):
+        if isinstance(fault, self.NUL):
             raise Invalid("REQUEST_INVALID", "The text holds the character NUL (U+0000). Leave it out.") from fault
         if isinstance(fault, KeyAway):
             log().error("a tenant's key is away", why=str(fault))

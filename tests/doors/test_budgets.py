@@ -247,6 +247,16 @@ async def test_an_entry_whose_event_breaks_its_schema_fails_alone(shop: Shop, bo
     assert len(await shop.rows("SELECT 1 FROM soma.holds")) == 2
 
 
+async def test_an_entry_that_postgres_cannot_hold_fails_alone_and_in_words(shop: Shop, books: Books) -> None:
+    broken = opening_of(ANN, Amount(1, 1), Scopes("ann", task="a\0b"))
+    results = await asyncio.gather(
+        *(books.admit(one) for one in (opening_of(ANN, Amount(1, 1)), broken, opening_of(ANN, Amount(1, 1)))),
+        return_exceptions=True,
+    )
+    assert [getattr(one, "reason", one) for one in results] == [None, "REQUEST_INVALID", None]
+    assert len(await shop.rows("SELECT 1 FROM soma.holds")) == 2
+
+
 async def test_each_call_is_told_in_its_own_callers_name(shop: Shop, books: Books) -> None:
     people = ("ann", "bob", "eve")
     await asyncio.gather(*(books.admit(opening_of(call_of(person), Amount(1, 1))) for person in people))

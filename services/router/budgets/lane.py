@@ -9,7 +9,7 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from services.common.errors import Exhausted, Refusal
+from services.common.errors import Exhausted, Invalid, Refusal
 from services.router.budgets.entries import Admit, Entry
 from services.router.budgets.ledger import Booked
 
@@ -68,12 +68,11 @@ class Lane:
     async def _write(self, batch: Sequence[Waiting]) -> None:
         try:
             results = await self.write([one.entry for one in batch])
-        except Refusal as refusal:
-            for one in batch:
-                fail(one, refusal)
         except Exception as fault:
-            if len(batch) == 1:
-                return fail(batch[0], fault)
+            if len(batch) == 1 or (isinstance(fault, Refusal) and not isinstance(fault, Invalid)):
+                for one in batch:
+                    fail(one, fault)
+                return
             for one in batch:  # the others need not fail with it
                 await self._write([one])
         except BaseException:
