@@ -263,6 +263,24 @@ VALUES (gen_random_uuid(), $1, 'conversations/1/turns/1', 'slm', 'p', 'm', 'slm'
 ASKED = "INSERT INTO t_{tenant}.requests (subject, request_id, body_hash) VALUES ($1, gen_random_uuid(), '')"
 
 
+SPENT = """
+WITH b AS (INSERT INTO soma.budgets (tenant, id, scope, whose, period, rolling, tier, microusd)
+    VALUES ('{tenant}', gen_random_uuid(), 'user', $1, 'day', false, '', 9) RETURNING id),
+a AS (INSERT INTO soma.accounts SELECT '{tenant}', id, $1, 1, 1, 1 FROM b),
+s AS (INSERT INTO soma.budget_spend SELECT '{tenant}', id, $1, now(), 1, 1, 1 FROM b)
+INSERT INTO soma.ledger (tenant, call_id, kind, time, subject, team, conversation, task, key, provider, model, tier)
+VALUES ('{tenant}', gen_random_uuid(), 'hold', now(), $1, '', '', '', '', 'p', 'm', 'slm')
+"""
+KEYED = """
+INSERT INTO soma.keys (id, tenant, hash, person, team, models, title, hint, create_time)
+VALUES (gen_random_uuid(), '{tenant}', sha256('{tenant}' || $1::text::bytea), $1, '', '{{}}', '', '', now())
+"""
+PLACES = {
+    "t_{tenant}.decisions": "subject", "t_{tenant}.requests": "subject", "soma.ledger": "subject",
+    "soma.budgets": "whose", "soma.accounts": "whose", "soma.budget_spend": "whose", "soma.keys": "person",
+}  # fmt: skip
+
+
 async def test_no_table_of_a_room_but_for_their_own_conversations_names_who_is_forgotten(store: Store) -> None:
     ada, bob = somebody(), somebody()
     async with store.room("agent") as db:
@@ -270,17 +288,21 @@ async def test_no_table_of_a_room_but_for_their_own_conversations_names_who_is_f
     places = [("acme", ada), ("acme", bob), ("globex", ada)]
     async with store.admin() as conn:
         for tenant, who in places:
-            for statement in (DECIDED, ASKED):
+            for statement in (DECIDED, ASKED, SPENT, KEYED):
                 await conn.execute(statement.format(tenant=tenant), who.subject)
         await forget(conn, "acme", ada.subject)
 
-        async def named(table: str, tenant: str, subject: str) -> int:
-            found: int = await conn.fetchval(f"SELECT count(*) FROM t_{tenant}.{table} WHERE subject = $1", subject)
+        async def named(place: str, tenant: str, subject: str) -> int:
+            of_tenant = "" if "{tenant}" in place else f" AND tenant = '{tenant}'"
+            statement = f"SELECT count(*) FROM {place.format(tenant=tenant)} WHERE {PLACES[place]} = $1{of_tenant}"
+            found: int = await conn.fetchval(statement, subject)
             return found
 
-        for table in ("decisions", "requests"):
-            assert [await named(table, tenant, who.subject) for tenant, who in places] == [0, 1, 1], table
-        assert (await named("decisions", "acme", pseudonym), await named("requests", "acme", pseudonym)) == (1, 0)
+        for place in PLACES:
+            assert [await named(place, tenant, who.subject) for tenant, who in places] == [0, 1, 1], place
+            assert await named(place, "acme", pseudonym) == (0 if "requests" in place else 1), place
+        live = "SELECT person FROM soma.keys WHERE tenant = 'acme' AND revoke_time IS NULL"
+        assert [row["person"] for row in await conn.fetch(live)] == [bob.subject]
 
 
 async def test_another_tenants_person_is_not_forgotten_with_them(store: Store) -> None:
