@@ -18,7 +18,7 @@ from services.common.learning.posterior import posterior_of
 from services.common.learning.prior import shipped
 from services.common.spans import Tracer
 from services.common.telemetry import Sight
-from services.router.policies.shelf import Policies
+from services.router.policies.held import Policies
 from tests.house import ROOMS, House, Person
 
 SOON_S = 1.0

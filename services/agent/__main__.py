@@ -30,7 +30,7 @@ from soma.router.v1.router_service_pb2_grpc import RouterServiceStub
 MODELS = "soma.router.v1.RouterService"
 
 
-class AgentConfig(RoomConfig):
+class AgentConfig(RoomConfig, frozen=True, kw_only=True):
     router: str
     """host:port of the router."""
     canvas: str

@@ -25,7 +25,7 @@ from soma.agent.v1.conversation_service_pb2_grpc import ConversationServiceStub
 from soma.canvas.v1.canvas_service_pb2_grpc import add_CanvasServiceServicer_to_server
 
 
-class CanvasConfig(RoomConfig):
+class CanvasConfig(RoomConfig, frozen=True, kw_only=True):
     agent: str
     """host:port of the agent."""
     watches: int = 2000

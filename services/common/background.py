@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-import structlog
+from services.common.lines import log
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 10.0
@@ -35,7 +35,7 @@ async def lasting(work: Callable[[], Coroutine[Any, Any, None]], *, name: str) -
         try:
             await work()
         except Exception as fault:
-            structlog.get_logger().error("background work failed", work=name, exc_info=fault)
+            log().error("background work failed", work=name, exc_info=fault)
         lasted_s = asyncio.get_running_loop().time() - began
         failed = 1 if lasted_s > LONGEST_PAUSE_S else failed + 1
         await asyncio.sleep(pause_s(failed, FIRST_PAUSE_S, LONGEST_PAUSE_S))
@@ -56,7 +56,7 @@ async def finished(work: Coroutine[Any, Any, None], grace_s: float) -> None:
 
 def _report(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (fault := task.exception()):
-        structlog.get_logger().error("background work failed", work=task.get_name(), exc_info=fault)
+        log().error("background work failed", work=task.get_name(), exc_info=fault)
 
 
 def pause_s(failed: int, first_s: float, longest_s: float) -> float:

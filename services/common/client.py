@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import grpc
-import structlog
 from google.rpc import status_pb2
 from grpc.aio import AioRpcError, Channel
 
@@ -16,8 +15,7 @@ from services.common.background import alongside
 from services.common.caller import Caller
 from services.common.errors import Refusal, TooLate, Unavailable, refusal_of
 from services.common.identity import Identity
-
-log = structlog.get_logger(__name__)
+from services.common.lines import log
 
 READY_S = 5.0
 """How long a new channel may take to connect before the old one is kept and another is tried."""
@@ -68,7 +66,7 @@ class RoomChannel(Channel):
             version = await self._identity.rotated(self._version)
             fresh = self._connect()
             if not await self._may_replace(fresh):
-                log.warning("no connection with the new identity yet", room=self.room, address=self._address)
+                log().warning("no connection with the new identity yet", room=self.room, address=self._address)
                 await fresh.channel.close()
                 await asyncio.sleep(AGAIN_S)
                 continue
@@ -154,7 +152,7 @@ class Line:
                     self._idle.clear()
                     await self._idle.wait()
         except TimeoutError:
-            log.warning("an old connection was closed under its last calls", running=self.running)
+            log().warning("an old connection was closed under its last calls", running=self.running)
         finally:
             await self.channel.close()
 

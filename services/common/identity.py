@@ -15,14 +15,12 @@ from functools import lru_cache
 from typing import Any
 
 import grpc
-import structlog
 from cryptography import x509
 
 from services.common.background import alongside
 from services.common.errors import Denied, Unavailable
+from services.common.lines import log
 from services.common.workload import Material, first_material, stream
-
-log = structlog.get_logger(__name__)
 
 START_S = 10.0
 """How long the Workload API may take to come up."""
@@ -216,7 +214,7 @@ async def _follow(identity: Identity, socket: str) -> None:
             identity.refuse()
         attempt = 0 if identity.version > version else attempt + 1
         if attempt <= 1 or why != logged:
-            log.warning("workload api stream ended", why=why, room=identity.room)
+            log().warning("workload api stream ended", why=why, room=identity.room)
             logged = why
         await asyncio.sleep(PAUSES_S[min(attempt, len(PAUSES_S) - 1)])
 

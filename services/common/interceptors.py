@@ -43,7 +43,7 @@ class Trail(Protocol):
         """What was read, or refused for a reason."""
 
 
-class Keys(Protocol):
+class ApiKeys(Protocol):
     """Who knows whose API key it is."""
 
     async def caller(self, secret: str) -> Caller:
@@ -60,7 +60,7 @@ class Guard:
     sight: Sight
     trail: Trail
     audits_reads: bool = False
-    keys: Keys | None = None
+    keys: ApiKeys | None = None
     """Where methods take API keys."""
 
     async def identify(self, rule: Rule, context: Context) -> Call:

@@ -6,9 +6,14 @@ import base64
 import binascii
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from google.protobuf.message import Message
 
 from services.common.errors import Invalid
+
+M = TypeVar("M", bound=Message)
 
 DEFAULT_SIZE = 50
 MOST_BYTES = 512 * 1024
@@ -32,6 +37,12 @@ def before(token: str, listing: str) -> uuid.UUID:
         message = "The page token is not one of this list. Begin with the first page, without a token."
         raise Invalid("PAGE_TOKEN_INVALID", message)
     return uuid.UUID(bytes=raw[:16])
+
+
+def cut(found: Sequence[M], size: int, listing: str, id_of: Callable[[M], uuid.UUID]) -> tuple[Sequence[M], str]:
+    """The page that begins what was found, `size` rows or one more, and the next one's token: empty on the last."""
+    fits = fitting([one.ByteSize() for one in found[:size]])
+    return found[:fits], token_after(id_of(found[fits - 1]), listing) if fits < len(found) else ""
 
 
 def fitting(sizes: Sequence[int]) -> int:

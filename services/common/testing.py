@@ -10,7 +10,9 @@ import grpc
 from google.rpc import status_pb2
 from grpc.aio import AioRpcError
 
+from services.common import lines
 from services.common.errors import Refusal, refusal_of
+from services.common.lines import Line
 
 
 class HandClock:
@@ -24,6 +26,18 @@ class HandClock:
 
     def move(self, seconds: float) -> None:
         self._now += timedelta(seconds=seconds)
+
+
+@contextmanager
+def lines_said() -> Iterator[list[Line]]:
+    """The lines of the log that this process says inside. They go nowhere else."""
+    log, said = lines.log(), list[Line]()
+    before = log.take, log.always
+    lines.begin(said.append)
+    try:
+        yield said
+    finally:
+        log.take, log.always = before
 
 
 @contextmanager

@@ -41,7 +41,7 @@ FETCH_BYTES = 256 * 1024
 FETCH_APART_S = 3.0
 REFRESH_S = 300.0
 
-Keys = Mapping[str, jwt.PyJWK]
+KeySet = Mapping[str, jwt.PyJWK]
 
 
 @asynccontextmanager
@@ -161,7 +161,7 @@ class KeyRing:
 
     url: str
     clock: Clock
-    current: Keys = field(default_factory=dict)
+    current: KeySet = field(default_factory=dict)
     fetched: bool = False
     """That the issuer has answered once."""
     tried: float = -math.inf
@@ -208,7 +208,7 @@ async def ended(task: asyncio.Task[None] | None) -> None:
         await asyncio.wait({task})
 
 
-def read_keys(known: Keys, document: bytes) -> Keys:
+def read_keys(known: KeySet, document: bytes) -> KeySet:
     """The keys of a JWKS that can sign tokens for us. One that is as before keeps its object: no token is forgotten."""
     listed = json.loads(document)
     if not isinstance(listed, dict) or not isinstance(listed.get("keys"), list):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from services.common.lines import Line
 from services.local.logs import open_log
 
 
@@ -22,24 +23,12 @@ class Journal:
     def open(cls, folder: Path) -> Journal:
         return cls(open_log(folder, "supervisor"))
 
-    def take_structlog(self) -> None:
-        """Let the libraries of ours that log by structlog write here too."""
-        import structlog
-
-        structlog.configure(
-            processors=[
-                structlog.processors.add_log_level,
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
-                structlog.processors.format_exc_info,
-                structlog.processors.JSONRenderer(),
-            ],
-            logger_factory=structlog.WriteLoggerFactory(os.fdopen(os.dup(self.file), "a", buffering=1)),
-        )
-
     def note(self, event: str, level: str = "info", **facts: Any) -> None:
-        """Write one line. A full disk must not stop the mesh."""
         moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        line = {"timestamp": moment, "level": level, "event": event, **facts}
+        self.write({"timestamp": moment, "level": level, "event": event, **facts})
+
+    def write(self, line: Line) -> None:
+        """A full disk must not stop the mesh."""
         try:
             os.write(self.file, json.dumps(line, default=str).encode() + b"\n")
         except OSError:

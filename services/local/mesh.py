@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from services.common import lines
 from services.local import leftovers
 from services.local.child import Child, State
 from services.local.event_log import KAFKA, carry_over
@@ -118,7 +119,7 @@ class Mesh:
         """Serve the Workload API. Its libraries take half a second to load: meanwhile the stores start."""
         identities = await asyncio.to_thread(import_module, "services.local.identities")
         edge_files = await asyncio.to_thread(import_module, "services.local.edge.files")
-        self.journal.take_structlog()
+        lines.begin(self.journal.write)
         self.identities = await doors.enter_async_context(identities.open_identities(self.stack))
         await asyncio.to_thread(edge_files.write_edge, self.stack)
         self.gates[IDENTITIES].set()

@@ -17,6 +17,11 @@ from services.local.ready import Answers, Listens, Ready, Runs, Serves
 from services.local.stack import Stack, tenants_file
 from services.local.wheels import envoy_program
 
+ENGINES = {
+    "OPENBLAS_NUM_THREADS": "1",  # numpy's threads spin while they wait, and all rooms share the cores
+    "MALLOC_ARENA_MAX": "2",  # threads that wait for the GIL anyway need no memory each of their own
+    "MALLOC_MMAP_THRESHOLD_": "131072",  # fixed: else one large file read raises it, and holes stay in the heap
+}
 SCHEMA, IDENTITIES = "schema", "identities"
 """What rooms wait for besides parts: the database is brought up to date, and the Workload API serves."""
 
@@ -180,7 +185,7 @@ def room_environment(stack: Stack, room: str) -> dict[str, str]:
         "SOMA_LOG_URL": log_url(stack, stack.log.engine),
         "SOMA_CACHE_URL": valkey.url(stack.ports["valkey"], stack.passwords["valkey"]),
         "SOMA_TELEMETRY_DIR": str(stack.home / "telemetry"),
-        "OPENBLAS_NUM_THREADS": "1",  # numpy's threads spin while they wait, and all rooms share the cores
+        **ENGINES,
     }
 
 

@@ -6,13 +6,13 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from msgspec import Meta
 
 from services.common.background import alongside, lasting
 from services.common.cache import Cache, open_cache
 from services.common.config import RoomConfig
-from services.common.learning.prior import shipped
 from services.common.modes import ALLOWS
 from services.common.server import Ground, Served, open_ground, run, serve
 from services.router.admit import Admission
@@ -33,8 +33,8 @@ from services.router.live import Live
 from services.router.models.adapters import open_adapters
 from services.router.models.embeddings import Embedder, open_embedder
 from services.router.offers import Offer
+from services.router.policies.held import Policies
 from services.router.policies.service import PolicyService
-from services.router.policies.shelf import Policies
 from services.router.policies.versions import Versions
 from services.router.prices import price_table
 from services.router.providers.deeds import Providers
@@ -53,7 +53,7 @@ from soma.router.v1.provider_service_pb2_grpc import add_ProviderServiceServicer
 from soma.router.v1.router_service_pb2_grpc import add_RouterServiceServicer_to_server
 
 
-class RouterConfig(RoomConfig):
+class RouterConfig(RoomConfig, frozen=True, kw_only=True):
     """The environment of this room."""
 
     providers_file: Path | None = None
@@ -64,7 +64,7 @@ class RouterConfig(RoomConfig):
     """http://host:port/v1 of the local model; empty for none."""
     embeddings_url: str = ""
     """http://host:port/v1 of what makes vectors of texts; empty for none."""
-    lease_s: float = Field(default=LEASE_S, ge=1, le=3600)
+    lease_s: Annotated[float, Meta(ge=1, le=3600)] = LEASE_S
     """How long a budget holds money for a call that no router is seen to run any more."""
 
 
@@ -86,7 +86,7 @@ async def open_admission(
     config: RouterConfig, ground: Ground, cache: Cache, embedder: Embedder
 ) -> AsyncIterator[Admission]:
     """What every call passes, and what keeps it up to date beside them."""
-    eyes = Eyes(shipped(), embedder)
+    eyes = Eyes(None, embedder)
     keys, live = VaultKeys(), Live(cache=cache)
     sources = sources_of(config, keys)
     shelf = Shelf(sources)

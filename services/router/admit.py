@@ -21,8 +21,8 @@ from services.router.budgets.room import Room, Scopes
 from services.router.decide import Field, Moment, Question, Shape, decide, most_of, next_after, prepare
 from services.router.live import Live, Place
 from services.router.offers import Offer
+from services.router.policies.held import Policies
 from services.router.policies.rules import Rules
-from services.router.policies.shelf import Policies
 from services.router.shelf import Shelf
 from services.router.store import Settlement
 from soma.common.v1.model_pb2 import Decision

@@ -42,7 +42,7 @@ class Vectorizer:
 
     async def embed(self, call: Call, model: str, texts: Sequence[str]) -> Embedded:
         """Raises what admission raises, and what `vectors_from` raises: then nothing was spent."""
-        admitted = await self.admission.admit(call, asked_of(call, model, texts))
+        admitted = await self.admission.admit(call, asked_for_vectors(call, model, texts))
         outcome, finish_reason = Outcome(), "cancelled"
         try:
             vectors = await self._ask(admitted, texts)
@@ -67,7 +67,7 @@ class Vectorizer:
             return vectors
 
 
-def asked_of(call: Call, model: str, texts: Sequence[str]) -> Asked:
+def asked_for_vectors(call: Call, model: str, texts: Sequence[str]) -> Asked:
     hints = Hints(models=[model]).SerializeToString(deterministic=True)
     tokens = sum(map(tokens_of, texts))
     return Asked(shape=Shape(AUTO, NEEDS, hints, call.caller.models), size=Size((tokens,), 0), max_tokens=1, text="")

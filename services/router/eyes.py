@@ -1,20 +1,24 @@
 """The learned part of a decision: what a question looks like, and how good each model would be at it.
 
 What a tenant's outcomes taught stands in its policy; before that, the shipped prior says how models of some quality do
-at questions of some kind. Where there is nothing to choose from, nobody looks.
+at questions of some kind. Where there is nothing to choose from, nobody looks: numpy and the prior, 12 MB, are loaded
+when somebody does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from services.common.learning.posterior import Posterior, View, posterior_of
-from services.common.learning.prior import Prior
 from services.router.admit import Seen
 from services.router.asked import Asked
 from services.router.decide import Field
+
+if TYPE_CHECKING:
+    from services.common.learning.posterior import View
+    from services.common.learning.prior import Prior
 
 MOST_VIEWS = 512
 
@@ -25,9 +29,10 @@ class Embeds(Protocol):
     async def vector(self, text: str) -> Sequence[float] | None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Eyes:
-    prior: Prior
+    prior: Prior | None
+    """None: the shipped one, from the first look on."""
     embeds: Embeds
     views: dict[int, tuple[Field, View]] = field(default_factory=dict)
     """By identity: a field is of one policy version and one catalogue."""
@@ -36,22 +41,37 @@ class Eyes:
         if len(field.plans) < 2:
             return Seen()
         embedding = await self.embeds.vector(asked.text)
-        features = self.prior.features.of(asked.text, embedding, asked.task_class)
-        view = self._view(field)
+        prior = self.prior if self.prior is not None else await asyncio.to_thread(self._load)
+        features = prior.features.of(asked.text, embedding, asked.task_class)
+        view = self._view(field, prior)
         return Seen(features, dict(zip(view.models, view.predict(features), strict=True)))
 
     def check(self, learned: bytes) -> None:
         """Raise ValueError for a learned part that cannot be read."""
-        posterior_of(learned, self.prior)
+        from services.common.learning.posterior import posterior_of
 
-    def _view(self, field: Field) -> View:
+        posterior_of(learned, self.prior or self._load())
+
+    def _load(self) -> Prior:
+        """0.1 s, once."""
+        from services.common.learning.prior import shipped
+
+        self.prior = shipped()
+        return self.prior
+
+    def _view(self, field: Field, prior: Prior) -> View:
         known = self.views.get(id(field))
         if known is not None and known[0] is field:
             return known[1]
         if len(self.views) >= MOST_VIEWS:
             self.views.clear()
-        learned = field.rules.learned
-        posterior = posterior_of(learned, self.prior) if learned else Posterior(self.prior, {})
-        view = posterior.view(field.catalogue)
+        view = view_of(field.rules.learned, prior, field.catalogue)
         self.views[id(field)] = field, view
         return view
+
+
+def view_of(learned: bytes | None, prior: Prior, catalogue: Mapping[str, float]) -> View:
+    from services.common.learning.posterior import Posterior, posterior_of
+
+    posterior = posterior_of(learned, prior) if learned else Posterior(prior, {})
+    return posterior.view(catalogue)

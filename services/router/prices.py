@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -96,11 +97,15 @@ def billed(listed: Listed | None, *, is_ours: bool) -> Price | None:
 def read_table(path: Path, name: str) -> PriceTable:
     """Read the models that answer in text and have both prices. ValueError or OSError when there is no such table."""
     try:
-        rows = msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, Any]])
-        found = {model: listed for model, row in rows.items() if (listed := listed_of(msgspec.convert(row, Row), row))}
+        rows = msgspec.json.decode(path.read_bytes(), type=dict[str, msgspec.Raw])  # one at a time: all are 10 MB
+        found = {model: listed for model, row in rows.items() if (listed := listed_of(*read_row(row)))}
     except msgspec.MsgspecError as fault:
         raise ValueError(f"{path} is no price table: {fault}") from fault
     return PriceTable(name, MappingProxyType(found))
+
+
+def read_row(row: msgspec.Raw) -> tuple[Row, dict[str, Any]]:
+    return msgspec.json.decode(row, type=Row), msgspec.json.decode(row, type=dict[str, Any])
 
 
 def listed_of(row: Row, says: Mapping[str, Any]) -> Listed | None:
@@ -114,7 +119,9 @@ def listed_of(row: Row, says: Mapping[str, Any]) -> Listed | None:
     price = Price(per_million(cost_in), per_million(cost_out), cached, written)
     price = replace(price, above=above_of(price, says))
     window = next((n for n in (row.max_input_tokens, row.max_tokens) if isinstance(n, int) and n > 0), 0)
-    return Listed(price, window, flagged(row, CAPABLE, True), flagged(row, ABLE, True) | flagged(row, UNABLE, False))
+    return Listed(
+        price, window, flagged(row, CAPABLE, True), shared(flagged(row, ABLE, True) | flagged(row, UNABLE, False))
+    )
 
 
 def above_of(price: Price, says: Mapping[str, Any]) -> Above | None:
@@ -138,7 +145,13 @@ def keyed(says: Mapping[str, Any]) -> Iterator[tuple[re.Match[str], float]]:
 
 def flagged(row: Row, names: Mapping[str, str], value: bool) -> frozenset[str]:
     """What the table says so of; what it is silent about is not there."""
-    return frozenset(ours for name, ours in names.items() if getattr(row, name) is value)
+    return shared(frozenset(ours for name, ours in names.items() if getattr(row, name) is value))
+
+
+@cache
+def shared(names: frozenset[str]) -> frozenset[str]:
+    """The same set for equal ones: thousands of models have one of a few."""
+    return names
 
 
 def cache_price(usd_per_token: float | str | None) -> int | None:

@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from msgspec import Meta
 
 from services.common.background import alongside
 from services.common.config import RoomConfig
@@ -19,26 +19,31 @@ from services.common.modes import ALLOWS
 from services.common.server import Ground, Served, open_ground, run, serve
 from services.workers.bench import Bench
 from services.workers.crew import Crew
+from services.workers.retention.calls import DECISION_DAYS, LEAST_DAYS, LEDGER_DAYS, MOST_DAYS
 from services.workers.works import WORKS
 
 
-class WorkersConfig(RoomConfig):
-    archive_url: str = Field(default="", pattern=r"^(file:///.+|s3://.+)?$")
+class WorkersConfig(RoomConfig, frozen=True, kw_only=True):
+    archive_url: Annotated[str, Meta(pattern=r"^(file:///.+|s3://.+)?$")] = ""
     """Where the archive is: file:///folder or s3://bucket/prefix; empty for none."""
-    archive_age_s: float = Field(default=3600, gt=0)
+    archive_age_s: Annotated[float, Meta(gt=0)] = 3600
     """No event waits longer for its place in the archive."""
-    siem_url: str = Field(default="", pattern=r"^(syslog\+tls://.+|https://.+)?$")
+    siem_url: Annotated[str, Meta(pattern=r"^(syslog\+tls://.+|https://.+)?$")] = ""
     """Where the audit trail is told to: syslog+tls://host:6514 or https://…; empty for nowhere."""
     siem_ca: Path | None = None
     """The PEM file of the CA that the SIEM's certificate is of; absent: those that this machine trusts."""
     siem_token_file: Path | None = None
     """The file of the webhook's bearer token."""
-    reconcile_s: float = Field(default=300, gt=0)
+    reconcile_s: Annotated[float, Meta(gt=0)] = 300
     """How often the log is held against Postgres, the archive and Valkey."""
     trainer: Literal["on", "off", "by-mode"] = "by-mode"
     """Whether policies are learned from feedback: by-mode as services/common/modes.py has it."""
-    train_s: float = Field(default=5.0, gt=0)
+    train_s: Annotated[float, Meta(gt=0)] = 5.0
     """How often is looked whether there is enough feedback to learn from."""
+    decision_days: Annotated[int, Meta(ge=LEAST_DAYS, le=MOST_DAYS)] = DECISION_DAYS
+    """How long decisions are kept, and what was said of them."""
+    ledger_days: Annotated[int, Meta(ge=LEAST_DAYS, le=MOST_DAYS)] = LEDGER_DAYS
+    """How far back spending can be listed."""
 
     @property
     def trains(self) -> bool:
@@ -69,7 +74,7 @@ def bench_of(config: WorkersConfig, ground: Ground, log: Log) -> Bench:
     return Bench(
         ground.db, log, ground.sight, config.keys_url, config.archive_url, config.siem_url,
         timedelta(seconds=config.archive_age_s), config.siem_ca, config.siem_token_file,
-        config.cache_url, config.reconcile_s, config.train_s,
+        config.cache_url, config.reconcile_s, config.train_s, config.decision_days, config.ledger_days,
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from services.common.db import Database
 from services.common.log.log import Log
 from services.common.telemetry import Sight
+from services.workers.retention.calls import DECISION_DAYS, LEDGER_DAYS
 
 ARCHIVE_AGE = timedelta(hours=1)
 
@@ -33,3 +34,5 @@ class Bench:
     """How often the log is held against the stores."""
     train_s: float = 5.0
     """How often is looked whether there is enough feedback to learn from."""
+    decision_days: int = DECISION_DAYS
+    ledger_days: int = LEDGER_DAYS

@@ -26,7 +26,7 @@ from services.workers.bench import Bench
 MOST = 2000
 LOOK_S = 1.0
 """How long nobody needs to ring."""
-PACE_S = 0.02
+PACE_S = 0.03
 """From the beginning of one batch to that of the next without a backlog: what comes meanwhile goes together."""
 TOPICS_S = 3600.0
 

@@ -99,7 +99,7 @@ def seen_of(opened: Opened, upstream: Upstream, scale: float) -> Seen:
         upstream.speak(joined=True)
         seen.joined = alone(side, STREAMS, STREAMS_S * scale, stream=True)
         upstream.speak(joined=False)
-        until_idle([side.server])
+        until_idle(side.pids.values())
         seen.first_ms = first_tokens(side.door, FIRST_S * scale)
         seen.rss_mb = rss_mb(side.server)
         seen.all_mb = shared_out_mb(pid for name, pid in side.pids.items() if name != "upstream")
@@ -107,7 +107,7 @@ def seen_of(opened: Opened, upstream: Upstream, scale: float) -> Seen:
 
 
 def alone(side: Side, at_once: int, lasts_s: float, *, stream: bool = False) -> Heard:
-    until_idle([side.server])
+    until_idle(side.pids.values())
     return load(side.door, at_once, lasts_s, side.pids, stream=stream)
 
 

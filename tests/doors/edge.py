@@ -16,6 +16,7 @@ from aiohttp import ClientResponse, ClientSession, UnixConnector, web
 
 from services.common.clock import SystemClock
 from services.common.errors import Conflict, Refusal
+from services.common.modes import Mode
 from services.common.reflection import reflect
 from services.local.edge.configuration import EdgeSettings, render
 from services.local.issuer.app import IssuerConfig, issuer_app
@@ -261,7 +262,7 @@ async def serving(authority: Authority, identity: str, server: grpc.aio.Server) 
 
 @asynccontextmanager
 async def served_issuer(issuer_url: str, keys: Path) -> AsyncIterator[str]:
-    config = IssuerConfig.model_validate({"SOMAGENT_MODE": "DEVELOPER", "issuer": issuer_url, "issuer_dir": keys})
+    config = IssuerConfig(mode=Mode.DEVELOPER, issuer=issuer_url, issuer_dir=keys)
     runner = web.AppRunner(issuer_app(config, SystemClock()))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -17,7 +18,9 @@ from services.common.db import Database
 from services.common.errors import Conflict, Denied, Exhausted, Invalid, NotFound, Refusal, Unavailable
 from services.router.budgets.books import Books, Opening
 from services.router.budgets.deeds import Budgets
-from services.router.budgets.lane import MOST_WAITING
+from services.router.budgets.entries import Admit, Entry, Move, Renew, Settle
+from services.router.budgets.ledger import Booked, Ledger
+from services.router.budgets.queue import MOST_WAITING
 from services.router.budgets.room import Amount, Scopes
 from soma.router.v1 import budget_service_pb2 as wire
 from soma.router.v1.budget_pb2 import Budget, Limit, LimitOverride
@@ -119,6 +122,47 @@ async def test_a_call_is_settled_once_however_often_and_by_whom_it_is_asked_for(
     assert (level.settled["microusd"], level.settled["requests"], level.held["microusd"]) == (30, 1, 0)
     told = await shop.rows("SELECT 1 FROM soma.outbox WHERE type = 'routing.settled'")
     assert len(told) == 1
+
+
+@pytest.mark.parametrize("scope", ["user", "team", "conversation", "task", "key"])
+async def test_a_budget_bounds_those_alone_whom_its_scope_names(shop: Shop, books: Books, scope: str) -> None:
+    await add_budget(shop, scope, "x", "day", microusd=10)
+    others = replace(Scopes("ann", "red", "c1", "t1", "k1"), **{scope: "y"})
+    bounded = replace(others, **{scope: "x"})
+    assert await books.admit(opening_of(ANN, Amount(11, 1), bounded)) is not None
+    assert await books.admit(opening_of(ANN, Amount(11, 1), others)) is None
+    assert await books.admit(opening_of(ANN, Amount(10, 1), bounded)) is None
+    async with shop.admin() as conn:
+        (await read(conn)).check_counters()
+
+
+async def test_entries_of_one_transaction_are_counted_one_after_the_other(shop: Shop, db: Database) -> None:
+    await add_budget(shop, "tenant", "", "day", microusd=100)
+    await add_budget(shop, "user", "*", "total", "premium", microusd=70)
+    first, second, third = (opening_of(ANN, Amount(most, 1)) for most in (60, 60, 90))
+
+    def moved(most: int, tier: str) -> Move:
+        return Move(opening_of(ANN, Amount(most, 1), tier=tier, id=third.decision.id))
+
+    entries: list[Entry] = [
+        Admit(first), Admit(second), Admit(first), Settle(ANN, settlement_of(first, Amount(10, 1))),
+        Settle(ANN, settlement_of(first, Amount(20, 1))), Admit(third), moved(91, "standard"), moved(71, "premium"),
+        moved(70, "premium"), Renew([third.decision.id]), Admit(opening_of(ANN, Amount(20, 1))),
+        Settle(ANN, settlement_of(third, Amount(90, 1))),
+    ]  # fmt: skip
+    booked = await Ledger(db, timedelta(seconds=30)).write("acme", entries)
+    results = [one for one in booked if isinstance(one, Booked)]
+    assert [one.outcome for one in results] == [
+        "held", "short", "repeated", "settle", "repeated", "held", "short", "short", "held", "renewed", "held",
+        "settle",
+    ]  # fmt: skip
+    rooms = [{left.tier: left.microusd for left in one.room} for one in results if one.outcome == "short"]
+    assert rooms == [{"": 40, "premium": 70}, {"": 0, "premium": 70}, {"": 0, "premium": 70}]
+    assert results[-1].overrun_microusd == 20
+    async with shop.admin() as conn:
+        rows = await read(conn)
+    rows.check_counters()
+    assert await held(shop) == 20
 
 
 async def held(shop: Shop) -> int:

@@ -11,7 +11,6 @@ from uuid import UUID
 
 import pytest
 import pytest_asyncio
-from structlog.testing import capture_logs
 
 from services.common.caller import Caller
 from services.common.consumer import letters, marks
@@ -20,6 +19,7 @@ from services.common.consumer.replay import Wish, replay
 from services.common.db import Transaction
 from services.common.errors import Unavailable
 from services.common.log.log import Entry, LeaseLost
+from services.common.testing import lines_said
 from tests.consuming import TOPIC, Deed, Seeing, World, open_world, renamed, what_of, with_group
 from tests.stores import running_postgres
 
@@ -214,7 +214,7 @@ async def test_what_nobody_can_read_is_dead_and_its_partition_goes_on(world: Wor
 async def test_two_events_of_one_id_are_told_and_a_repeat_is_not(world: World) -> None:
     one, other = (deed.event() for deed in deeds(ADA, 1, 2))
     await world.put(one, one)
-    with capture_logs() as lines:
+    with lines_said() as lines:
         async with world.running(world.consumer(Seeing(world.group))):
             await world.until_through()
     assert "two events have one id" not in {line["event"] for line in lines}
@@ -222,7 +222,7 @@ async def test_two_events_of_one_id_are_told_and_a_repeat_is_not(world: World) -
     await fresh.log.stand(fresh.group, {place: end for place, (_, end) in (await world.log.ends(TOPIC)).items()})
     one.id = other.id
     await fresh.put(one, other)
-    with capture_logs() as lines:
+    with lines_said() as lines:
         async with fresh.running(fresh.consumer(Seeing(fresh.group))):
             await fresh.until_through()
     assert "two events have one id" in {line["event"] for line in lines}

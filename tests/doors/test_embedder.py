@@ -18,10 +18,10 @@ import pytest
 from aiohttp import web
 
 from services.common.errors import Exhausted, Invalid, Unavailable
+from services.common.learning.gist import BEGINNING, END
 from services.local.ports import free_port
 from services.router.models.embeddings import (
     MOST_FLIGHTS,
-    MOST_READ,
     PATIENCE_S,
     Cache,
     cost,
@@ -102,12 +102,17 @@ async def test_the_same_prompt_is_asked_once(server: Server) -> None:
     assert server.asked == [["a prompt"], ["another"]]
 
 
-async def test_prompts_that_begin_alike_for_as_long_as_is_read_are_one(server: Server) -> None:
+async def test_prompts_that_begin_and_end_alike_for_as_long_as_is_read_are_one(server: Server) -> None:
+    begins, ends = "x" * BEGINNING, "z" * END
     async with open_embedder(server.url) as embedder:
-        await embedder.vector("x" * MOST_READ + "one")
-        await embedder.vector("x" * MOST_READ + "other")
-        await embedder.vector("x" * (MOST_READ - 1) + "y")
-    assert [len(text) for texts in server.asked for text in texts] == [MOST_READ, MOST_READ]
+        for prompt in (
+            f"{begins}one{ends}",
+            f"{begins}another{ends}",
+            f"{begins[1:]}yone{ends}",
+            f"{begins}one{ends}.",
+        ):
+            await embedder.vector(prompt)
+    assert server.asked == [[f"{begins}\n{ends}"], [f"{begins[1:]}y\n{ends}"], [f"{begins}\n{ends[1:]}."]]
 
 
 async def test_a_stalled_server_costs_a_decision_its_patience_and_the_answer_is_there_for_the_next(

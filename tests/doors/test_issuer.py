@@ -23,6 +23,7 @@ from aiohttp.test_utils import TestServer
 from services.common.caller import Caller
 from services.common.clock import SystemClock
 from services.common.errors import Unauthenticated
+from services.common.modes import Mode
 from services.common.tokens import open_verifier
 from services.local.issuer.app import IssuerConfig, issuer_app
 from services.local.issuer.key import mint, open_key
@@ -90,8 +91,9 @@ class Door:
 @pytest.fixture
 async def door(tmp_path: Path) -> AsyncIterator[Door]:
     clock = HandClock()
-    told = {"SOMAGENT_MODE": "DEVELOPER", "issuer": ISSUER, "issuer_dir": tmp_path / "issuer"}
-    config = IssuerConfig.model_validate(told | {"tenants": str(tmp_path / "tenants")})
+    config = IssuerConfig(
+        mode=Mode.DEVELOPER, issuer=ISSUER, issuer_dir=tmp_path / "issuer", tenants=str(tmp_path / "tenants")
+    )
     (tmp_path / "tenants").write_text("acme\nglobex\n")
     async with (
         TestServer(issuer_app(config, clock)) as server,

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from prometheus_client import CollectorRegistry
-from structlog.testing import capture_logs
 
 from services.common.background import alongside
 from services.common.cache import Cache, open_cache
 from services.common.errors import Exhausted
 from services.common.spans import Tracer
 from services.common.telemetry import Sight
+from services.common.testing import lines_said
 from services.local import valkey
 from services.local.ports import free_port
 from services.router.live import Ended, Live, Place, Standing
@@ -381,7 +381,7 @@ async def test_valkey_killed_in_the_middle_makes_no_error_and_sharing_goes_on_wh
     async with AsyncExitStack() as stack:
         caches = [await stack.enter_async_context(open_cache(store.url)) for _ in range(2)]
         ours, theirs = (Live(cache=cache) for cache in caches)
-        with capture_logs() as logs:
+        with lines_said() as logs:
             async with store.runs(), keeping(ours, theirs):
                 answer(ours, one)
                 await until(lambda: theirs.standing(one).calls == 1)
@@ -397,7 +397,7 @@ async def test_valkey_killed_in_the_middle_makes_no_error_and_sharing_goes_on_wh
                     answer(ours, one)
                 assert ours.figures(one).closed == ""
                 await beat(ours, theirs, ours, theirs)
-            told = [entry["event"] for entry in logs if entry["log_level"] == "warning"]
+            told = [entry["event"] for entry in logs if entry["level"] == "warning"]
             assert told == ["live figures are this router's own: Valkey is away"] * 2, "once each"
         async with store.runs(), keeping(ours, theirs):
             await until(lambda: ours.is_shared and theirs.is_shared, 5.0)

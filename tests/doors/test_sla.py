@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from structlog.testing import capture_logs
 
 from services.common import schema
 from services.common.caller import Caller
@@ -17,6 +16,7 @@ from services.common.clock import SystemClock, new_id, rfc3339
 from services.common.consumer.consumer import Consumer
 from services.common.consumer.replay import Wish, replay
 from services.common.log.log import Entry
+from services.common.testing import lines_said
 from services.workers.slo import sla
 from services.workers.slo.slo import SLOS, Share
 from soma.events.v1alpha1.audit_pb2 import AuditEvent
@@ -199,10 +199,10 @@ async def test_a_missed_slo_is_one_line_and_a_metric(world: World) -> None:
     await world.put(*turn("globex", "p_cy"))
     await follow(world)
     monitor = sla.Monitor(world.db, world.sight)
-    with capture_logs() as lines:
+    with lines_said() as lines:
         for _ in range(2):
             monitor.tell(await monitor.look())
-    errors = [line for line in lines if line["log_level"] == "error"]
+    errors = [line for line in lines if line["level"] == "error"]
     assert {(line["tenant"], line["slo"], line["window"]) for line in errors} == {
         ("acme", "availability", window) for window in ("1h", "24h", "30d")
     }

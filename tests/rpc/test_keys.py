@@ -209,6 +209,9 @@ async def test_a_key_with_a_budget_is_made_with_the_budget_or_not_at_all(house: 
     assert (budget["scope"], budget["whose"], budget["period"]) == ("key", made.name, "total")
     assert (budget["microusd"], budget["tokens"], budget["tier"]) == (2_000_000, None, "")
     await admin.create()
+    with refused(StatusCode.INVALID_ARGUMENT, "REQUEST_INVALID") as held:
+        await admin.create(budget_microusd=10**15 + 1)
+    assert held[0].metadata["field"] == "key.budget_microusd"
     assert len(await house.rows("SELECT 1 FROM soma.budgets WHERE tenant = $1", admin.person.tenant)) == 1
 
 

@@ -20,7 +20,7 @@ from services.common.learning.posterior import Posterior, posterior_of
 from services.common.learning.prior import shipped
 from services.common.testing import refused
 from services.local.ports import free_port
-from soma.router.v1.policy_pb2 import ModelRule, Policy
+from soma.router.v1.policy_pb2 import ModelPrice, ModelRule, Policy
 from soma.router.v1.policy_service_pb2 import (
     ActivatePolicyRequest,
     CreatePolicyRequest,
@@ -33,6 +33,9 @@ from tests.governing import SOON_S, new_admin, policies, within
 from tests.house import House, Person
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+DEAR = 10**12 + 1
+WHERE = "policy.models.price.input"
 
 
 class Governor:
@@ -149,6 +152,9 @@ async def test_a_policy_that_cannot_be_is_refused_with_its_field_and_leaves_no_v
         (Policy(allowed_models=["nobody/*"]), "POLICY_INVALID", "policy.allowed_models"),
         (Policy(learned="ab" * 32), "POLICY_INVALID", "policy.learned"),
         (Policy(dial=2), "REQUEST_INVALID", "policy.dial"),
+        (Policy(unknown_price=ModelPrice(input=1, output=DEAR)), "REQUEST_INVALID", "policy.unknown_price.output"),
+        (Policy(models=[ModelRule(model="scripted/*", price=ModelPrice(input=DEAR))]), "REQUEST_INVALID", WHERE),
+        (Policy(max_cost_microusd=10**15 + 1), "REQUEST_INVALID", "policy.max_cost_microusd"),
         (Policy(note="a\0b"), "REQUEST_INVALID", None),
     ):
         with refused(StatusCode.INVALID_ARGUMENT, reason) as held:

@@ -10,8 +10,8 @@ import pytest
 
 from services.common.errors import Unavailable
 from services.router.budgets.entries import MOST, Entry, Renew, used_by
-from services.router.budgets.lane import MOST_AT_ONCE, Lane
 from services.router.budgets.ledger import Booked
+from services.router.budgets.queue import MOST_AT_ONCE, Queue
 from services.router.budgets.room import Amount
 from services.router.budgets.titles import room_of
 from tests.booking import call_of, opening_of, settlement_of
@@ -79,19 +79,19 @@ class Clerk:
         return [Booked("held") for _ in entries]
 
 
-async def put_many(lane: Lane, count: int) -> list[asyncio.Task[Booked]]:
-    tasks = [asyncio.create_task(lane.put(Renew([]))) for _ in range(count)]
+async def put_many(queue: Queue, count: int) -> list[asyncio.Task[Booked]]:
+    tasks = [asyncio.create_task(queue.put(Renew([]))) for _ in range(count)]
     await asyncio.sleep(0)
     return tasks
 
 
 async def test_what_waits_while_a_transaction_is_under_way_goes_into_the_next_one_together() -> None:
     clerk = Clerk()
-    lane = Lane(clerk.write)
-    first = await put_many(lane, 1)
+    queue = Queue(clerk.write)
+    first = await put_many(queue, 1)
     while not clerk.batches:
         await asyncio.sleep(0)
-    later = await put_many(lane, MOST_AT_ONCE + 6)
+    later = await put_many(queue, MOST_AT_ONCE + 6)
     clerk.let.set()
     await asyncio.gather(*first, *later)
     assert clerk.batches == [1, MOST_AT_ONCE, 6]
@@ -99,11 +99,11 @@ async def test_what_waits_while_a_transaction_is_under_way_goes_into_the_next_on
 
 async def test_who_goes_away_before_their_turn_is_not_written() -> None:
     clerk = Clerk()
-    lane = Lane(clerk.write)
-    first = await put_many(lane, 1)
+    queue = Queue(clerk.write)
+    first = await put_many(queue, 1)
     while not clerk.batches:
         await asyncio.sleep(0)
-    gone, stays = await put_many(lane, 2)
+    gone, stays = await put_many(queue, 2)
     gone.cancel()
     await asyncio.wait([gone])
     clerk.let.set()
@@ -115,7 +115,7 @@ async def test_a_fault_of_one_does_not_fail_the_others_and_the_stores_absence_fa
     clerk = Clerk()
     clerk.let.set()
     clerk.fault = RuntimeError("one of them")
-    assert all(isinstance(one, Booked) for one in await asyncio.gather(*await put_many(Lane(clerk.write), 3)))
+    assert all(isinstance(one, Booked) for one in await asyncio.gather(*await put_many(Queue(clerk.write), 3)))
     clerk.fault = Unavailable("STORE_UNAVAILABLE", "It is away.")
-    results = await asyncio.gather(*await put_many(Lane(clerk.write), 3), return_exceptions=True)
+    results = await asyncio.gather(*await put_many(Queue(clerk.write), 3), return_exceptions=True)
     assert all(isinstance(one, Unavailable) for one in results)

@@ -82,6 +82,19 @@ def test_a_token_of_no_list_is_refused(token: str) -> None:
         pages.before(token, "conversations")
 
 
+def test_a_page_ends_where_its_rows_or_its_bytes_do_and_the_last_one_leads_nowhere() -> None:
+    ids = [new_id() for _ in range(4)]
+
+    def cut(size: int, length: int) -> tuple[int, uuid.UUID | None]:
+        found = [MessageEvent(id=str(id), text="x" * length) for id in ids[: size + 1]]
+        page, token = pages.cut(found, size, "all", lambda one: uuid.UUID(one.id))
+        return len(page), pages.before(token, "all") if token else None
+
+    assert (cut(3, 10), cut(4, 10)) == ((3, ids[2]), (4, None))
+    assert (cut(4, 200_000), cut(4, 600_000)) == ((2, ids[1]), (1, ids[0]))
+    assert pages.cut([], 5, "all", lambda _: ids[0]) == ([], "")
+
+
 @pytest.mark.parametrize("header", ["", "x", "00-0-0-01", "00-" + "0" * 32 + "-" + "1" * 16 + "-01", "a-b-c-d"])
 def test_a_broken_traceparent_is_no_traceparent(header: str) -> None:
     assert spans.parse(header) is None

@@ -14,7 +14,7 @@ from services.common.openai import type_and_code
 from services.router.covers import MINILM
 from services.router.front.embeddings import MOST_INPUTS, read_vectors
 from services.router.front.names import Menu
-from services.router.front.requests import Asked, read_asked
+from services.router.front.requests import AskedCompletion, read_asked
 from services.router.offers import Offer, Provider
 from soma.router.v1.routing_pb2 import Message
 
@@ -39,7 +39,7 @@ FIELDS = (
 )  # fmt: skip
 
 
-def asked(**more: Any) -> Asked:
+def asked(**more: Any) -> AskedCompletion:
     body = {"model": "soma/auto", "messages": [{"role": "user", "content": "hello"}], **more}
     return read_asked(json.dumps(body).encode(), MENU)
 
@@ -156,6 +156,7 @@ def test_hints_in_the_metadata_reach_the_router_and_the_rest_is_the_clients_own(
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"metadata": {"soma.min_quality": "7"}}, "metadata.soma.min_quality"),
         ({"metadata": {"soma.max_cost_usd": "1e999999999"}}, "metadata.soma.max_cost_usd"),
+        ({"metadata": {"soma.max_cost_usd": "1000000000.000001"}}, "metadata.soma.max_cost_usd"),
         ({"metadata": {"soma.max_latency_ms": "nan"}}, "metadata.soma.max_latency_ms"),
         ({"metadata": {"soma.task": "a\0"}}, "metadata.soma.task"), ({"metadata": {"soma.colour": "red"}}, "metadata"),
         ({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},

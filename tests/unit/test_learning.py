@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from services.common.learning.choose import MOST_EXPLORED, SHARPNESS, Weights, weights_of
+from services.common.learning.gist import BEGINNING, END, gist
 from services.common.learning.posterior import Outcome, Posterior, posterior_of
 from services.common.learning.prior import Example, Prior, prior_of, train
 from services.common.learning.signals import COUNT, signals
@@ -237,3 +238,14 @@ def test_a_model_that_became_better_unseen_is_found_by_exploring_alone() -> None
     tried, never = run(2, steps), run(2, steps, weights_of(1.0))
     assert sum(tried.optimal[-500:]) >= 450, tried.share()
     assert sum(never.optimal[-500:]) == 0
+
+
+@pytest.mark.parametrize("length", [0, 1, BEGINNING + END])
+def test_a_short_text_is_read_as_it_is(length: int) -> None:
+    text = ("word " * length)[:length]
+    assert gist(text) == text
+
+
+def test_a_long_text_is_read_where_it_begins_and_where_it_ends() -> None:
+    text = "".join(chr(0x100 + n) for n in range(BEGINNING + END + 1))
+    assert gist(text) == f"{text[:BEGINNING]}\n{text[-END:]}"

@@ -32,11 +32,16 @@ def test_only_some_modes_learn() -> None:
     assert trains == {Mode.DEVELOPER, Mode.TRAINING, Mode.PRODUCTION}
 
 
+def config(**told: str) -> WorkersConfig:
+    needed = ("SPIFFE_ENDPOINT_SOCKET", "SOMA_ISSUER", "SOMA_JWKS_URL", "SOMA_DATABASE_URL")
+    return WorkersConfig.told({**dict.fromkeys(needed, ""), "SOMA_KEYS_URL": "file:///keys", **told})
+
+
 def test_a_setting_counts_before_the_mode() -> None:
     for mode in Mode:
-        assert WorkersConfig.model_construct(mode=mode, trainer="on").trains
-        assert not WorkersConfig.model_construct(mode=mode, trainer="off").trains
-        assert WorkersConfig.model_construct(mode=mode).trains == ALLOWS[mode].trains
+        assert config(SOMAGENT_MODE=mode, SOMA_TRAINER="on").trains
+        assert not config(SOMAGENT_MODE=mode, SOMA_TRAINER="off").trains
+        assert config(SOMAGENT_MODE=mode).trains == ALLOWS[mode].trains
 
 
 def test_a_decision_with_nothing_to_see_or_choose_from_teaches_nothing() -> None:

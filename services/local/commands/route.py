@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from services.common.learning.gist import gist
 from services.local.fault import Fault, of_disk
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def measured(known: Sequence[Row], test: Sequence[Row] | None, budget_usd: float
         say(f"{len(test) - len(fresh):,} rows of the test are left out: their prompts are in the training too.")
     model = opened()
     embeddings = embedded([*known, *(fresh or ())], model)
-    evaluation = Evaluation(embeddings, (lambda texts: list(model.encode(texts))) if model else None, budget_usd)
+    embed = (lambda texts: list(model.encode([gist(text) for text in texts]))) if model else None
+    evaluation = Evaluation(embeddings, embed, budget_usd)
     try:
         return evaluation.folds(known, say=say) if fresh is None else evaluation.on(known, fresh)
     except Unfit as error:
@@ -105,7 +107,7 @@ def embedded(rows: Sequence[Row], model: MiniLM | None) -> Mapping[str, Embeddin
     found: dict[str, Embedding] = {}
     for begin in range(0, len(prompts), LOTS):
         lot = prompts[begin : begin + LOTS]
-        found |= zip(lot, model.encode(lot), strict=True)
+        found |= zip(lot, model.encode([gist(prompt) for prompt in lot]), strict=True)
         if sys.stderr.isatty():
             sys.stderr.write(f"\rreading prompts: {len(found):,} of {len(prompts):,} ")
     if sys.stderr.isatty():

@@ -10,19 +10,18 @@ from __future__ import annotations
 import sys
 
 from aiohttp import web
-from pydantic import ValidationError
 
 from services.common.clock import SystemClock
+from services.common.config import Misconfigured
 from services.common.modes import ALLOWS
 from services.local.issuer.app import IssuerConfig, issuer_app
 
 
 def main() -> int:
     try:
-        config = IssuerConfig.model_validate({})
-    except ValidationError as fault:
-        wrong = ", ".join(f"{'.'.join(map(str, part['loc']))}: {part['msg']}" for part in fault.errors())
-        return complain(f"The issuer's environment is wrong: {wrong}.")
+        config = IssuerConfig.told()
+    except Misconfigured as fault:
+        return complain(f"The issuer's environment is wrong: {fault}.")
     if not ALLOWS[config.mode].dev_issuer:
         return complain(f"The development issuer does not run in mode {config.mode}: point SOMA_ISSUER at your own.")
     host, _, port = config.listen.rpartition(":")

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Annotated, NoReturn
 from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from msgspec import Meta, field
 
 from services.common.caller import TENANT
 from services.common.clock import Clock
+from services.common.config import Settings
 from services.common.modes import Mode
 from services.local.issuer.grants import (
     SCOPE,
@@ -35,13 +35,9 @@ from services.local.issuer.sign_in import Page, read_page
 BODY_BYTES = 32 * 1024
 
 
-class IssuerConfig(BaseSettings):
-    """Read from the environment: `issuer` is SOMA_ISSUER, and so on."""
-
-    model_config = SettingsConfigDict(env_prefix="SOMA_", frozen=True)
-
-    mode: Mode = Field(validation_alias="SOMAGENT_MODE")
-    issuer: str = Field(pattern=r"^https?://[^/?#]+/[^?#]*[^/?#]$")
+class IssuerConfig(Settings, frozen=True, kw_only=True):
+    mode: Mode = field(name="SOMAGENT_MODE")
+    issuer: Annotated[str, Meta(pattern=r"^https?://[^/?#]+/[^?#]*[^/?#]$")]
     """`iss` of every token: the URL under which the edge serves it."""
     audience: str = "soma"
     listen: str = "127.0.0.1:0"

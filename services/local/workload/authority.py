@@ -13,10 +13,10 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import structlog
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
 
 from services.common.background import alongside
+from services.common.lines import log
 from services.local.workload.api import furnish
 from services.local.workload.attestation import Register
 from services.local.workload.ca import (
@@ -34,8 +34,6 @@ from services.local.workload.ca import (
     wants_root,
 )
 from services.local.workload.front import Front, open_front
-
-log = structlog.get_logger(__name__)
 
 LEAF_LIFE_S = LIVES.leaf.total_seconds()
 ROOT_LIFE_S = LIVES.root.total_seconds()
@@ -136,7 +134,7 @@ class Authority:
         for root in self._roots:
             if root not in kept:
                 drop_root(self._directory, root)
-                log.info("root dropped", ends=root.ends.isoformat())
+                log().info("root dropped", ends=root.ends.isoformat())
         self._roots = list(kept)
         due = [room for room, svid in self._svids.items() if svid.due <= now]
         for room in due:
@@ -161,10 +159,10 @@ class Authority:
         except OSError as fault:
             if signer(self._roots, self.lives, now) is None:
                 raise
-            log.error("a new root cannot be kept yet", directory=str(self._directory), fault=str(fault))  # noqa: TRY400
+            log().error("a new root cannot be kept yet", directory=str(self._directory), fault=str(fault))
             return
         self._roots = [*self._roots, root]
-        log.info("root added", ends=root.ends.isoformat())
+        log().info("root added", ends=root.ends.isoformat())
 
     def _issue(self, room: str, now: datetime) -> Svid:
         root = signer(self._roots, self.lives, now)

@@ -15,14 +15,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from services.common.lines import log
 from services.local.files import write_whole
-
-log = structlog.get_logger(__name__)
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,255}")
@@ -102,7 +100,7 @@ def load_peers(directory: Path) -> list[Peer]:
         try:
             peers.append(_load(path))
         except (ValueError, KeyError, TypeError) as fault:
-            log.error("a peer's file cannot be read", path=str(path), fault=str(fault))  # noqa: TRY400
+            log().error("a peer's file cannot be read", path=str(path), fault=str(fault))
     return peers
 
 

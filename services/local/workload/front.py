@@ -19,11 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import structlog
 
+from services.common.lines import log
 from services.local.workload.attestation import Register, peer_pid
-
-log = structlog.get_logger(__name__)
 
 PATH_BYTES = 107
 """What the kernel takes as a Unix socket's path."""
@@ -96,7 +94,7 @@ class Front:
     async def _lead(self, pid: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         room = await self._register.attest(pid)
         if room is None:
-            log.warning("a process without a room asked for an identity", pid=pid)
+            log().warning("a process without a room asked for an identity", pid=pid)
         inner_reader, inner_writer = await asyncio.open_unix_connection(await self._server(room))
         try:
             await _first_of(_copy(reader, inner_writer), _copy(inner_reader, writer))

@@ -9,13 +9,10 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import structlog
-
+from services.common.lines import log
 from services.local.files import write_whole
 from services.local.workload.authority import LOOK_S, Authority
 from services.local.workload.federation import Roots, load_peers, trust_map
-
-log = structlog.get_logger(__name__)
 
 SECRET_TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105 - a type's name
 CONFIG_TYPE = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
@@ -31,7 +28,7 @@ async def write_sds(authority: Authority, room: str, directory: Path, peers: Pat
             put_trust(authority, peers, directory)
             put_sds(authority, room, directory)
         except OSError as fault:
-            log.error("envoy's secrets cannot be written yet", directory=str(directory), fault=str(fault))  # noqa: TRY400
+            log().error("envoy's secrets cannot be written yet", directory=str(directory), fault=str(fault))
             await asyncio.sleep(LOOK_S)
             continue
         await authority.changed(version)

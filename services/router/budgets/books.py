@@ -18,8 +18,8 @@ from services.common.db import Database
 from services.common.errors import Refusal, Unavailable
 from services.common.telemetry import Sight, log
 from services.router.budgets.entries import Admit, Entry, Move, Opening, Renew, Settle
-from services.router.budgets.lane import Lane, Write
 from services.router.budgets.ledger import Booked, Ledger
+from services.router.budgets.queue import Queue, Write
 from services.router.budgets.room import Room, Scopes
 from services.router.settle import Settlements
 from services.router.store import Settlement
@@ -52,7 +52,7 @@ class Books:
     def __init__(self, db: Database, sight: Sight | None = None, *, lease_s: float = LEASE_S) -> None:
         self._ledger, self._sight, self._lease_s = Ledger(db, timedelta(seconds=lease_s)), sight, lease_s
         self._settlements = Settlements(self._settle)
-        self._lanes: dict[str, Lane] = {}
+        self._queues: dict[str, Queue] = {}
         self._running: dict[str, set[str]] = {}
         self._gate = asyncio.Semaphore(AT_ONCE)
         self._rounds = Rounds()
@@ -126,7 +126,7 @@ class Books:
 
     async def _upkeep(self, tenant: str, calls: list[str]) -> bool:
         try:
-            await self._lane(tenant).put(Renew(calls))
+            await self._queue(tenant).put(Renew(calls))
         except Refusal as refusal:
             log().warning("leases not renewed", tenant=tenant, why=refusal.message)
             return False
@@ -157,15 +157,15 @@ class Books:
     async def _put(self, call: Call, entry: Entry) -> Booked:
         try:
             async with asyncio.timeout(WAIT_S):
-                return await self._lane(call.caller.tenant).put(entry)
+                return await self._queue(call.caller.tenant).put(entry)
         except TimeoutError as late:
             message = "The database does not answer. Try again in a moment."
             raise Unavailable("STORE_UNAVAILABLE", message, retry_after_s=1) from late
 
-    def _lane(self, tenant: str) -> Lane:
-        if tenant not in self._lanes:
-            self._lanes[tenant] = Lane(self._writer(tenant))
-        return self._lanes[tenant]
+    def _queue(self, tenant: str) -> Queue:
+        if tenant not in self._queues:
+            self._queues[tenant] = Queue(self._writer(tenant))
+        return self._queues[tenant]
 
     def _writer(self, tenant: str) -> Write:
         async def write(entries: Sequence[Entry]) -> list[Booked | ValueError]:

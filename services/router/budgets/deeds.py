@@ -28,10 +28,7 @@ class Budgets:
     db: Database
 
     async def create(self, caller: Caller, request: wire.CreateBudgetRequest) -> Budget:
-        async with (
-            self.db.tenant(caller) as tx,
-            once(tx, request.request_id, request, Budget) as answer,
-        ):
+        async with self.db.tenant(caller) as tx, once(tx, request.request_id, request, Budget) as answer:
             if answer.known is not None:
                 return await found(tx, answer.known.name)
             check_budget(request.budget, tx.clock.now())
@@ -50,18 +47,14 @@ class Budgets:
         before = pages.before(request.page_token, LISTING)
         size = request.page_size or pages.DEFAULT_SIZE
         async with self.db.tenant(caller) as tx:
-            budgets = await table.page(tx, before, size + 1)
-        fits = pages.fitting([budget.ByteSize() for budget in budgets[:size]])
-        token = pages.token_after(id_of(budgets[fits - 1].name), LISTING) if fits < len(budgets) else ""
-        return wire.ListBudgetsResponse(budgets=budgets[:fits], next_page_token=token)
+            found = await table.page(tx, before, size + 1)
+        budgets, token = pages.cut(found, size, LISTING, lambda budget: id_of(budget.name))
+        return wire.ListBudgetsResponse(budgets=budgets, next_page_token=token)
 
     async def update(self, caller: Caller, request: wire.UpdateBudgetRequest) -> Budget:
         paths = masked(request.update_mask.paths)
         asked = request.budget
-        async with (
-            self.db.tenant(caller) as tx,
-            once(tx, request.request_id, request, Budget) as answer,
-        ):
+        async with self.db.tenant(caller) as tx, once(tx, request.request_id, request, Budget) as answer:
             if answer.known is not None:
                 return await found(tx, answer.known.name)
             tx.about(answer.keep(Budget(name=asked.name)).name)

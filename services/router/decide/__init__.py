@@ -26,16 +26,10 @@ __all__ = [
 def decide(question: Question, field: Field, moment: Moment, id: uuid.UUID) -> Decision:
     """The decision, with every offer among its candidates. Raises Exhausted MODEL_BUSY or BUDGET_SPENT, Invalid
     CONTEXT_TOO_LONG, Unavailable MODEL_UNAVAILABLE: the first for which something would be open but for it."""
-    decision = Decision(
-        id=str(id),
-        requested_tier=field.shape.tier,
-        prices=moment.prices,
-        policy=field.rules.name,
-        mode=moment.mode,
-        weights=field.weights,
-        draw=moment.draw,
-        features=question.features,
-    )
+    decision = Decision()
+    decision.CopyFrom(field.begun)
+    decision.id, decision.prices, decision.mode, decision.draw = str(id), moment.prices, moment.mode, moment.draw
+    decision.features.extend(question.features)
     open_, shut = examine(question, field, moment)
     if not choose(decision, open_, in_order([*shut, *field.closed]) if shut else field.closed, field.rules.weights):
         raise refusal(question, field, moment, shut)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import repeat
 
 from services.common.learning.choose import Weights, pick, probabilities, score_of
-from services.router.decide.examine import Rated
+from services.router.decide.examine import Rated, Rating
 from services.router.decide.field import in_order
 from services.router.decide.question import AUTO
 from services.router.offers import TIERS
@@ -14,6 +14,7 @@ from soma.common.v1.model_pb2 import Candidate, Decision
 
 TRIED = "tried"
 """The filter of those that were asked, and failed."""
+TIER = Rated._fields.index("tier")
 
 
 def replay(recorded: Decision) -> Decision:
@@ -41,7 +42,7 @@ def next_after(decision: Decision, closed: str, filter: str = TRIED) -> Decision
     return again
 
 
-def choose(decision: Decision, open_: list[Rated], closed: Iterable[Candidate], weights: Weights) -> bool:
+def choose(decision: Decision, open_: list[Rating], closed: Iterable[Candidate], weights: Weights) -> bool:
     """Draw one of the first tier, and fill the decision in. False when none is open."""
     if not open_:
         return False
@@ -49,16 +50,16 @@ def choose(decision: Decision, open_: list[Rated], closed: Iterable[Candidate], 
     first = open_
     if decision.requested_tier != AUTO:
         open_.sort(key=by_tier)
-        first = [rated for rated in open_ if rated.tier == open_[0].tier]
+        first = [rating for rating in open_ if by_tier(rating) == by_tier(open_[0])]
     if weights.most_explored > 0:
-        chances = probabilities([-rated.minus_score for rated in first], weights)
+        chances = probabilities([-minus_score for minus_score, *_ in first], weights)
     else:
         chances = [1.0, *repeat(0.0, len(first) - 1)]
     at = pick(chances, decision.draw)
-    best, chosen, chance = open_[0], open_.pop(at), chances.pop(at)
+    best, chosen, chance = Rated(*open_[0]), Rated(*open_.pop(at)), chances.pop(at)
     add = decision.candidates.add
-    for rated, probability in zip((chosen, *open_), (chance, *chances, *repeat(0.0, len(open_))), strict=False):
-        minus_score, cost, latency_ms, _, _, _, quality, held, seen = rated
+    for rating, probability in zip((chosen, *open_), (chance, *chances, *repeat(0.0, len(open_))), strict=False):
+        minus_score, cost, latency_ms, _, _, _, quality, held, seen = rating
         candidate = add()
         candidate.CopyFrom(seen)
         candidate.score, candidate.quality = -minus_score, quality
@@ -72,14 +73,14 @@ def choose(decision: Decision, open_: list[Rated], closed: Iterable[Candidate], 
     return True
 
 
-def by_tier(rated: Rated) -> int:
-    return TIERS.index(rated.tier)
+def by_tier(rating: Rating) -> int:
+    return TIERS.index(rating[TIER])
 
 
-def rated(candidates: Iterable[Candidate], weights: Weights) -> list[Rated]:
+def rated(candidates: Iterable[Candidate], weights: Weights) -> list[Rating]:
     """The open ones as they were seen, scored again."""
     return [
-        Rated(
+        (
             -score_of(c.quality, c.cost_microusd, c.latency_ms, weights), c.cost_microusd, c.latency_ms, c.provider,
             c.model, c.tier, c.quality, c.held_microusd, c,
         )
@@ -89,7 +90,7 @@ def rated(candidates: Iterable[Candidate], weights: Weights) -> list[Rated]:
 
 def why(decision: Decision, chosen: Rated, best: Rated, rivals: int) -> str:
     tier = "of all tiers" if decision.requested_tier == AUTO else f"of the {chosen.tier} tier"
-    if chosen is not best:
+    if chosen != best:
         return f"{chosen.model} is tried out, to learn how good it is: {best.model} has the better score."
     if decision.requested_tier not in (AUTO, chosen.tier):
         return f"{chosen.model} answers because no model of the {decision.requested_tier} tier is open."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from services.router.budgets.room import Amount, Left, Room
 from services.router.decide.field import Field
@@ -14,6 +14,11 @@ from soma.common.v1.model_pb2 import Candidate
 from soma.router.v1.routing_pb2 import Hints
 
 EXPECTED_OUTPUT_TOKENS = 300
+ROUND_UP = MILLION - 1
+
+
+Rating: TypeAlias = tuple[float, int, int, str, str, str, float, int, Candidate]
+"""The fields of Rated. There are many for each decision, and a name costs as much as the sums."""
 
 
 class Rated(NamedTuple):
@@ -31,47 +36,46 @@ class Rated(NamedTuple):
     """With all that is not above, and copied: that takes half the time of making it."""
 
 
-def examine(question: Question, field: Field, moment: Moment) -> tuple[list[Rated], list[Candidate]]:
+def examine(question: Question, field: Field, moment: Moment) -> tuple[list[Rating], list[Candidate]]:
     """The offers as they stand at this moment: open ones with their scores, and closed ones."""
-    open_: list[Rated] = []
+    open_: list[Rating] = []
     shut: list[Candidate] = []
     asked, least, max_tokens = question.size.total, question.size.least, question.max_tokens
-    qualities, figures_of, hints, weights = moment.qualities, moment.figures_of, field.hints, field.rules.weights
-    is_bounded = bool(hints.max_cost_microusd or hints.max_latency_ms or hints.min_quality)
-    per_usd, per_s = weights.per_usd, weights.per_s
+    qualities, figures_of, hints, room = moment.qualities, moment.figures_of, field.hints, moment.room
+    is_bounded = bool(hints.max_cost_microusd or hints.max_latency_ms or hints.min_quality or room)
+    per_usd, per_s = field.rules.weights.per_usd, field.rules.weights.per_s
     for plan in field.plans:
         (
-            offer, name, provider, model, tier, window, answer, latency_ms, quality, price_in, price_out, dearest,
-            rises_above, seen,
+            offer, name, provider, model, tier, window, quarter, answer, latency_ms, quality, price_in, price_out,
+            dearest, rises_above, seen,
         ) = plan  # fmt: skip
         figures = figures_of(offer)
         answer = max_tokens or answer
-        fits = window - min(answer, window // 4)  # window.room_for_question, without a call
+        fits = window - (answer if answer < quarter else quarter)  # window.room_for_question, without a call
         total = asked if asked < fits else fits
         if total > rises_above and (long := price_at(offer, total)):
             price_in, price_out, dearest = long.price_in, long.price_out, long.dearest_in
         output = answer if answer < EXPECTED_OUTPUT_TOKENS else EXPECTED_OUTPUT_TOKENS
-        cost = -(-(total * price_in + output * price_out) // MILLION)
+        cost = (total * price_in + output * price_out + ROUND_UP) // MILLION
         answer = answer if answer < window else window
-        held = -(-(total * dearest + answer * price_out) // MILLION)
+        held = (total * dearest + answer * price_out + ROUND_UP) // MILLION
         if figures.latency_ms is not None:
             latency_ms = figures.latency_ms
         if qualities:
             quality = qualities.get(name, quality)
-        filter, closed = "", ""
-        if figures.closed or figures.busy or least > fits or is_bounded or moment.room:
+        if figures.closed or figures.busy or least > fits or is_bounded:
             now = Now(figures, fits, least, cost, latency_ms, quality, Amount(held, total + answer))
-            filter, closed = closed_now(tier, now, hints, moment.room)
-        if filter:
-            shut.append(
-                Candidate(
-                    provider=provider, model=model, tier=tier, closed=closed, cost_microusd=cost, filter=filter,
-                    latency_ms=latency_ms, quality=quality, held_microusd=held, window_tokens=window,
-                )
-            )  # fmt: skip
-        else:  # as choose.score_of has it, to the last bit
-            minus_score = -(quality - per_usd * cost / 1e6 - per_s * latency_ms / 1e3)
-            open_.append(Rated(minus_score, cost, latency_ms, provider, model, tier, quality, held, seen))
+            filter, closed = closed_now(tier, now, hints, room)
+            if filter:
+                shut.append(
+                    Candidate(
+                        provider=provider, model=model, tier=tier, closed=closed, cost_microusd=cost, filter=filter,
+                        latency_ms=latency_ms, quality=quality, held_microusd=held, window_tokens=window,
+                    )
+                )  # fmt: skip
+                continue
+        minus_score = -(quality - per_usd * cost / 1e6 - per_s * latency_ms / 1e3)  # score_of, to the last bit
+        open_.append((minus_score, cost, latency_ms, provider, model, tier, quality, held, seen))
     return open_, shut
 
 

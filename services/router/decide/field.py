@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from services.common.errors import NotFound
+from services.common.learning.choose import Weights
 from services.router.covers import EMBEDDINGS, covers, makes_vectors
 from services.router.decide.question import AUTO, Shape
 from services.router.offers import TIERS, Offer, away
 from services.router.policies.rules import Rules
-from soma.common.v1.model_pb2 import Candidate, ChoiceWeights
+from soma.common.v1.model_pb2 import Candidate, ChoiceWeights, Decision
 from soma.router.v1.routing_pb2 import Hints
 
 NEVER = 1 << 62
@@ -27,6 +28,8 @@ class Plan(NamedTuple):
     model: str
     tier: str
     window: int
+    quarter: int
+    """Of the window: the most of it that an answer keeps from a question (window.room_for_question)."""
     answer_tokens: int
     """Of an answer, when the request gives no bound."""
     latency_ms: int
@@ -53,7 +56,8 @@ class Field:
     closed: tuple[Candidate, ...]
     offers: tuple[Offer, ...]
     """All of them."""
-    weights: ChoiceWeights = field(default_factory=ChoiceWeights)
+    begun: Decision = field(default_factory=Decision)
+    """What a decision says whatever is asked, and whenever."""
     catalogue: Mapping[str, float] = field(default_factory=dict)
     """What is said of the quality of each open offer before anything is learned, by its name."""
 
@@ -74,13 +78,15 @@ def prepare(shape: Shape, offers: tuple[Offer, ...], rules: Rules) -> Field:
             closed.append(candidate_of(offer, filter=why[0], closed=why[1]))
         else:
             open_.append(plan_of(offer))
-    weights = rules.weights
-    return Field(
-        shape, rules, hints, tuple(open_), tuple(in_order(closed)), offers,
-        ChoiceWeights(per_usd=weights.per_usd, per_s=weights.per_s, sharpness=weights.sharpness,
-                      most_explored=weights.most_explored),
-        {plan.name: plan.quality for plan in open_},
-    )  # fmt: skip
+    begun = Decision(requested_tier=shape.tier, policy=rules.name, weights=weights_said(rules.weights))
+    catalogue = {plan.name: plan.quality for plan in open_}
+    return Field(shape, rules, hints, tuple(open_), tuple(in_order(closed)), offers, begun, catalogue)
+
+
+def weights_said(weights: Weights) -> ChoiceWeights:
+    return ChoiceWeights(
+        per_usd=weights.per_usd, per_s=weights.per_s, sharpness=weights.sharpness, most_explored=weights.most_explored
+    )
 
 
 def is_of_kind(offer: Offer, shape: Shape) -> bool:
@@ -140,8 +146,8 @@ def plan_of(offer: Offer) -> Plan:
     if price is None:
         raise ValueError(f"{offer.name} has no price, and was not closed for it")
     return Plan(
-        offer, offer.name, offer.provider.name, offer.model, offer.tier, offer.window, offer.max_tokens,
-        offer.latency_ms, offer.quality, price.price_in, price.price_out, price.dearest_in,
+        offer, offer.name, offer.provider.name, offer.model, offer.tier, offer.window, offer.window // 4,
+        offer.max_tokens, offer.latency_ms, offer.quality, price.price_in, price.price_out, price.dearest_in,
         price.above.tokens if price.above else NEVER,
         Candidate(provider=offer.provider.name, model=offer.model, tier=offer.tier, window_tokens=offer.window),
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from services.common.errors import Exhausted, Invalid, Refusal, Unavailable
-from services.router.decide.examine import examine, most_of, short
+from services.router.decide.examine import Rated, examine, most_of, short
 from services.router.decide.field import Field, in_order, is_of_kind, plan_of, unfit
 from services.router.decide.question import AUTO, Moment, Question, Shape
 from services.router.offers import TIERS
@@ -59,7 +59,7 @@ def cheaper_tier(question: Question, field: Field, moment: Moment, than: str) ->
     alike = [offer for offer in field.offers if is_of_kind(offer, shape)]
     fitting = tuple(plan_of(offer) for offer in alike if not unfit(offer, shape, hints, field.rules))
     open_, _ = examine(question, Field(shape, field.rules, hints, fitting, (), ()), moment)
-    tiers = {rated.tier for rated in open_}
+    tiers = {Rated(*rating).tier for rating in open_}
     return next((tier for tier in TIERS[TIERS.index(than) + 1 :] if tier in tiers), "")
 
 

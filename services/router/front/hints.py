@@ -13,7 +13,7 @@ from soma.router.v1.router_service_pb2 import GenerateRequest
 
 OURS = "soma."
 MICRO = 1_000_000
-MOST_MICROUSD, MOST_MS = 2**53, 2**32 - 1
+MOST_MICROUSD, MOST_MS = 10**15, 2**32 - 1
 
 
 def put_hints(request: GenerateRequest, metadata: Mapping[str, str]) -> None:

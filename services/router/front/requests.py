@@ -40,7 +40,7 @@ PARAMS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AskedCompletion:
     """What a client wants, and how it wants to hear it."""
 
     request: GenerateRequest
@@ -48,11 +48,11 @@ class Asked:
     include_usage: bool
 
 
-def read_asked(body: bytes, menu: Menu) -> Asked:
+def read_asked(body: bytes, menu: Menu) -> AskedCompletion:
     """The request that the bytes are. Raises Invalid with the field as OpenAI calls it, NotFound MODEL_UNKNOWN."""
     chat: Chat = parse(read_chat, body)
     check_supported(chat)
-    asked = Asked(request_of(chat, menu), bool(chat.stream), includes_usage(chat))
+    asked = AskedCompletion(request_of(chat, menu), bool(chat.stream), includes_usage(chat))
     try:
         validation.check(asked.request)
     except Invalid as fault:

@@ -19,7 +19,7 @@ from services.router.front.answers import HEARTBEAT, Chunks, Whole
 from services.router.front.beat import beating
 from services.router.front.embeddings import body_of, read_vectors
 from services.router.front.names import Menu
-from services.router.front.requests import Asked, read_asked
+from services.router.front.requests import AskedCompletion, read_asked
 from services.router.offers import Offer
 from services.router.policies.rules import Rules
 from soma.router.v1 import completions_service_pb2 as wire
@@ -97,7 +97,7 @@ class CompletionsService(completions_service_pb2_grpc.CompletionsServiceServicer
         data = msgspec.json.encode(described(name, menu.owner(name)))
         return wire.GetCompletionModelResponse(body=HttpBody(content_type=JSON, data=data))
 
-    async def _stream(self, asked: Asked, events: AsyncGenerator[GenerateEvent], context: Context) -> None:
+    async def _stream(self, asked: AskedCompletion, events: AsyncGenerator[GenerateEvent], context: Context) -> None:
         chunks = Chunks(self._front.now(), asked.include_usage)
 
         async def send(data: bytes) -> None:

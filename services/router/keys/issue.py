@@ -32,10 +32,7 @@ class Keys:
     """The catalogue as it is now."""
 
     async def create(self, caller: Caller, request: wire.CreateKeyRequest) -> Key:
-        async with (
-            self.db.tenant(caller) as tx,
-            once(tx, request.request_id, request, Key) as answer,
-        ):
+        async with self.db.tenant(caller) as tx, once(tx, request.request_id, request, Key) as answer:
             if answer.known is not None:
                 return await found(tx, answer.known.name)
             key = await issue(tx, request.key, [offer.key for offer in self.offers()])
@@ -50,16 +47,12 @@ class Keys:
         before = pages.before(request.page_token, LISTING)
         size = request.page_size or pages.DEFAULT_SIZE
         async with self.db.tenant(caller) as tx:
-            keys = await store.page(tx, before, size + 1)
-        fits = pages.fitting([key.ByteSize() for key in keys[:size]])
-        token = pages.token_after(id_of(keys[fits - 1].name), LISTING) if fits < len(keys) else ""
-        return wire.ListKeysResponse(keys=keys[:fits], next_page_token=token)
+            found = await store.page(tx, before, size + 1)
+        keys, token = pages.cut(found, size, LISTING, lambda key: id_of(key.name))
+        return wire.ListKeysResponse(keys=keys, next_page_token=token)
 
     async def revoke(self, caller: Caller, request: wire.RevokeKeyRequest) -> Key:
-        async with (
-            self.db.tenant(caller) as tx,
-            once(tx, request.request_id, request, Key) as answer,
-        ):
+        async with self.db.tenant(caller) as tx, once(tx, request.request_id, request, Key) as answer:
             if answer.known is not None:
                 return await found(tx, answer.known.name)
             tx.about(answer.keep(Key(name=request.name)).name)

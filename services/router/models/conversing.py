@@ -10,10 +10,12 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Protocol
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 
 from services.common.telemetry import log
 from services.router.models import Broken, End, Piece, Prompt, Reasoning, Refusing
@@ -154,10 +156,22 @@ def is_same(asked: str, answered: str) -> bool:
     return one.startswith(other) or other.startswith(one)
 
 
+class Unhurried(ResponseHandler):
+    """A connection that goes on reading only where it had stopped. aiohttp's own is told to go on at each chunk that is
+    taken, and parses nothing each time: 5 % of what a stream costs the router."""
+
+    __slots__ = ()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        if self._reading_paused or self._buffer_paused:
+            super().resume_reading(resume_parser)
+
+
 @asynccontextmanager
 async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
     """Kept connections for all providers. No proxy, cookies or redirects: a key goes to its host alone."""
     connector = aiohttp.TCPConnector(limit=CONNECTIONS, limit_per_host=0, ttl_dns_cache=60, keepalive_timeout=30)
+    connector._factory = partial(Unhurried, loop=asyncio.get_running_loop())  # type: ignore[assignment]
     async with aiohttp.ClientSession(
         connector=connector,
         timeout=aiohttp.ClientTimeout(total=None),

@@ -22,12 +22,11 @@ import aiohttp
 import msgspec
 
 from services.common.errors import Exhausted, Invalid, Refusal, Unavailable
+from services.common.learning.gist import gist
 
 LOCAL_MODEL = "all-MiniLM-L6-v2"
-MOST_READ = 2000
-"""Characters of a prompt that a decision looks at. Whoever learns from prompts cuts them alike."""
 PATIENCE_S = 0.05
-"""A decision waits no longer. On one core ten words take a quarter of that, and 80 words all of it."""
+"""A decision waits no longer. On one core ten words take a quarter of that, and the longest gist two thirds."""
 FLIGHT_S = 2.0
 """A vector that comes so late is remembered for the next decision."""
 MOST_FLIGHTS = 4
@@ -201,7 +200,7 @@ class Embedder:
     async def vector(self, text: str) -> Vector | None:
         """The vector of a prompt, or None when there is none within `patience_s`: at once while the server is away or
         has enough to do. It may be there for the same prompt later."""
-        if not (text := text[:MOST_READ]) or not self.endpoint.base_url:
+        if not (text := gist(text)) or not self.endpoint.base_url:
             return None
         key = sha256(text.encode("utf-8", "surrogatepass")).digest()
         if (known := self.cache.get(key)) is not None:

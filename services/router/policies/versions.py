@@ -14,8 +14,8 @@ from services.common.once import once
 from services.router.offers import Offer
 from services.router.policies import switching
 from services.router.policies.checks import check_policy, invalid
+from services.router.policies.held import Policies
 from services.router.policies.rows import name_of, shown, version_of
-from services.router.policies.shelf import Policies
 from soma.router.v1 import policy_service_pb2 as wire
 from soma.router.v1.policy_pb2 import Policy
 
@@ -31,10 +31,7 @@ class Versions:
     """The catalogue as it is now."""
 
     async def create(self, caller: Caller, request: wire.CreatePolicyRequest) -> Policy:
-        async with (
-            self.db.tenant(caller) as tx,
-            once(tx, request.request_id, request, Policy) as answer,
-        ):
+        async with self.db.tenant(caller) as tx, once(tx, request.request_id, request, Policy) as answer:
             if answer.known is not None:
                 return await switching.seen(tx, answer.known.name)
             name = await self.add(tx, request.policy, activate=request.activate)
@@ -59,15 +56,11 @@ class Versions:
             found.append(switching.built_in())
         for policy in found:
             policy.active = policy.name == name_of(active)
-        fits = pages.fitting([policy.ByteSize() for policy in found[:size]])
-        token = token_after(found[fits - 1]) if fits < len(found) else ""
-        return wire.ListPoliciesResponse(policies=found[:fits], next_page_token=token)
+        listed, token = pages.cut(found, size, LISTING, lambda policy: uuid.UUID(int=version_of(policy.name) or 0))
+        return wire.ListPoliciesResponse(policies=listed, next_page_token=token)
 
     async def activate(self, caller: Caller, request: wire.ActivatePolicyRequest) -> Policy:
-        async with (
-            self.db.tenant(caller) as tx,
-            once(tx, request.request_id, request, Policy) as answer,
-        ):
+        async with self.db.tenant(caller) as tx, once(tx, request.request_id, request, Policy) as answer:
             if answer.known is not None:
                 return await switching.seen(tx, answer.known.name)
             policy = await switching.activate(tx, request.name, self.policies.check_learned)
@@ -77,10 +70,7 @@ class Versions:
 
     async def roll_back(self, caller: Caller, request: wire.RollBackPolicyRequest) -> Policy:
         """Twice goes further back. Versions that are corrupt are passed over."""
-        async with (
-            self.db.tenant(caller) as tx,
-            once(tx, request.request_id, request, Policy) as answer,
-        ):
+        async with self.db.tenant(caller) as tx, once(tx, request.request_id, request, Policy) as answer:
             if answer.known is not None:
                 return await switching.seen(tx, answer.known.name)
             policy = await switching.roll_back(tx)
@@ -99,7 +89,3 @@ class Versions:
             await store.switch(tx, version, held)
             await tx.audit("policy.activated", resource=name_of(version))
         return name_of(version)
-
-
-def token_after(last: Policy) -> str:
-    return pages.token_after(uuid.UUID(int=version_of(last.name) or 0), LISTING)

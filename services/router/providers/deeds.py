@@ -40,10 +40,7 @@ class Providers:
 
     async def update(self, caller: Caller, request: wire.UpdateProviderRequest) -> Provider:
         asked = request.provider
-        async with (
-            self.db.tenant(caller) as tx,
-            once(tx, request.request_id, request, Provider) as answer,
-        ):
+        async with self.db.tenant(caller) as tx, once(tx, request.request_id, request, Provider) as answer:
             tx.about(asked.name)
             check_mask(request.update_mask.paths)
             if answer.known is not None:

@@ -1,4 +1,4 @@
-"""Retention: what is old, read by all and archived leaves the log, and old marks of consumers go."""
+"""Retention: what is old, read by all and archived leaves the log; old marks of consumers and old calls go."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from services.common.errors import Unavailable
 from services.common.log.topics import TOPICS
 from services.common.telemetry import log
 from services.workers.bench import Bench
+from services.workers.retention.calls import Calls
 from services.workers.retention.days import Days
 from services.workers.retention.records import Records, Trimmed
 
@@ -19,11 +20,12 @@ EVERY_S = 3600.0
 
 
 async def work(bench: Bench) -> None:
-    keeper = keeper_of(bench)
+    keeper, calls = keeper_of(bench), Calls(bench.db, bench.decision_days, bench.ledger_days)
     while True:
         try:
             async with bench.db.own(WORKERS) as tx:
                 await marks.roll(tx)
+            await calls.sweep()
             await keeper.sweep()
         except Unavailable as away:
             log().warning("retention waits", why=away.message)

@@ -13,7 +13,7 @@ STAGES = (
     "services.common.interceptors:Guard.identify", "services.router.front.service:CompletionsService._whole",
     "services.router.front.service:CompletionsService._stream", "services.router.admit:Admission.admit",
     "services.router.admit:Admission._look", "services.router.budgets.books:Books.admit",
-    "services.router.budgets.lane:Lane.put", "services.router.budgets.ledger:Ledger.write",
+    "services.router.budgets.queue:Queue.put", "services.router.budgets.ledger:Ledger.write",
     "services.router.budgets.ledger:Ledger._told", "services.router.budgets.ledger:Ledger._book",
     "services.router.budgets.ledger:Ledger._write_down", "services.common.db:Transaction.settle",
 )  # fmt: skip

@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from soma.common.v1 import failure_pb2 as soma_dot_common_dot_v1_dot_failure__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#soma/delegation/v1alpha1/task.proto\x12\x18soma.delegation.v1alpha1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csoma/common/v1/failure.proto\"\xb2\x07\n\x04Task\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\xb8\x01\n\x04goal\x18\x02 \x01(\tB\xa9\x01\xbaH\xa5\x01\xba\x01\x44\n\nTEXT_EMPTY\x12*The goal is empty. Say what is to be done.\x1a\nthis != \'\'\xba\x01[\n\rTEXT_TOO_LONG\x12,The goal is longer than 128 KiB. Shorten it.\x1a\x1c\x62ytes(this).size() <= 131072\x12\x16\n\x04peer\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x18\n\x06parent\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x34\n\x08\x63\x61llback\x18\x05 \x01(\x0b\x32\".soma.delegation.v1alpha1.Callback\x12\x38\n\ngovernance\x18\x06 \x01(\x0b\x32$.soma.delegation.v1alpha1.Governance\x12 \n\x0f\x62udget_microusd\x18\x07 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x31\n\rdeadline_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x05state\x18\t \x01(\x0e\x32$.soma.delegation.v1alpha1.Task.StateB\x04\xe2\x41\x01\x03\x12\x14\n\x06result\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x12,\n\x05\x65rror\x18\x0b \x01(\x0b\x32\x17.soma.common.v1.FailureB\x04\xe2\x41\x01\x03\x12\x1b\n\rcost_microusd\x18\x0c \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x0c\n\x04\x65tag\x18\r \x01(\t\x12\x35\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\x97\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_QUEUED\x10\x01\x12\x1b\n\x17STATE_AWAITING_APPROVAL\x10\x02\x12\x11\n\rSTATE_RUNNING\x10\x03\x12\x0e\n\nSTATE_DONE\x10\x04\x12\x10\n\x0cSTATE_FAILED\x10\x05\x12\x13\n\x0fSTATE_CANCELLED\x10\x06\"C\n\x08\x43\x61llback\x12\x18\n\x03url\x18\x01 \x01(\tB\x0b\xbaH\x08r\x06\x18\xd0\x0f\x88\x01\x01\x12\x1d\n\x0bsecret_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"\xcd\x02\n\nGovernance\x12M\n\x10\x64\x61ta_sensitivity\x18\x01 \x01(\tB3\xbaH0r.R\x00R\x06publicR\x08internalR\x0c\x63onfidentialR\nrestricted\x12/\n\rjurisdictions\x18\x02 \x03(\tB\x18\xbaH\x15\x92\x01\x12\x10\x32\"\x0er\x0c\x32\n^[A-Z]{2}$\x12\x19\n\x07purpose\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12\x1a\n\x08\x61pproval\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12Y\n\x06labels\x18\x05 \x03(\x0b\x32\x30.soma.delegation.v1alpha1.Governance.LabelsEntryB\x17\xbaH\x14\x9a\x01\x11\x10 \"\x06r\x04\x10\x01\x18?*\x05r\x03\x18\xff\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbb\x02\n\tTaskEvent\x12\x15\n\x08sequence\x18\x01 \x01(\rH\x01\x88\x01\x01\x12\x31\n\x07\x63hanged\x18\x02 \x01(\x0b\x32\x1e.soma.delegation.v1alpha1.TaskH\x00\x12\x36\n\x08progress\x18\x03 \x01(\x0b\x32\".soma.delegation.v1alpha1.ProgressH\x00\x12<\n\theartbeat\x18\x04 \x01(\x0b\x32\'.soma.delegation.v1alpha1.TaskHeartbeatH\x00\x12.\n\x04\x64one\x18\x05 \x01(\x0b\x32\x1e.soma.delegation.v1alpha1.TaskH\x00\x12(\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x17.soma.common.v1.FailureH\x00\x42\x07\n\x05\x65ventB\x0b\n\t_sequence\"\x18\n\x08Progress\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x0f\n\rTaskHeartbeatb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#soma/delegation/v1alpha1/task.proto\x12\x18soma.delegation.v1alpha1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csoma/common/v1/failure.proto\"\xbb\x07\n\x04Task\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\xb8\x01\n\x04goal\x18\x02 \x01(\tB\xa9\x01\xbaH\xa5\x01\xba\x01\x44\n\nTEXT_EMPTY\x12*The goal is empty. Say what is to be done.\x1a\nthis != \'\'\xba\x01[\n\rTEXT_TOO_LONG\x12,The goal is longer than 128 KiB. Shorten it.\x1a\x1c\x62ytes(this).size() <= 131072\x12\x16\n\x04peer\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x18\n\x06parent\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x34\n\x08\x63\x61llback\x18\x05 \x01(\x0b\x32\".soma.delegation.v1alpha1.Callback\x12\x38\n\ngovernance\x18\x06 \x01(\x0b\x32$.soma.delegation.v1alpha1.Governance\x12)\n\x0f\x62udget_microusd\x18\x07 \x01(\x03\x42\x10\xbaH\r\"\x0b\x18\x80\x80\x9a\xa6\xea\xaf\xe3\x01(\x00\x12\x31\n\rdeadline_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x05state\x18\t \x01(\x0e\x32$.soma.delegation.v1alpha1.Task.StateB\x04\xe2\x41\x01\x03\x12\x14\n\x06result\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x12,\n\x05\x65rror\x18\x0b \x01(\x0b\x32\x17.soma.common.v1.FailureB\x04\xe2\x41\x01\x03\x12\x1b\n\rcost_microusd\x18\x0c \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x0c\n\x04\x65tag\x18\r \x01(\t\x12\x35\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\x97\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_QUEUED\x10\x01\x12\x1b\n\x17STATE_AWAITING_APPROVAL\x10\x02\x12\x11\n\rSTATE_RUNNING\x10\x03\x12\x0e\n\nSTATE_DONE\x10\x04\x12\x10\n\x0cSTATE_FAILED\x10\x05\x12\x13\n\x0fSTATE_CANCELLED\x10\x06\"C\n\x08\x43\x61llback\x12\x18\n\x03url\x18\x01 \x01(\tB\x0b\xbaH\x08r\x06\x18\xd0\x0f\x88\x01\x01\x12\x1d\n\x0bsecret_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"\xcd\x02\n\nGovernance\x12M\n\x10\x64\x61ta_sensitivity\x18\x01 \x01(\tB3\xbaH0r.R\x00R\x06publicR\x08internalR\x0c\x63onfidentialR\nrestricted\x12/\n\rjurisdictions\x18\x02 \x03(\tB\x18\xbaH\x15\x92\x01\x12\x10\x32\"\x0er\x0c\x32\n^[A-Z]{2}$\x12\x19\n\x07purpose\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12\x1a\n\x08\x61pproval\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12Y\n\x06labels\x18\x05 \x03(\x0b\x32\x30.soma.delegation.v1alpha1.Governance.LabelsEntryB\x17\xbaH\x14\x9a\x01\x11\x10 \"\x06r\x04\x10\x01\x18?*\x05r\x03\x18\xff\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbb\x02\n\tTaskEvent\x12\x15\n\x08sequence\x18\x01 \x01(\rH\x01\x88\x01\x01\x12\x31\n\x07\x63hanged\x18\x02 \x01(\x0b\x32\x1e.soma.delegation.v1alpha1.TaskH\x00\x12\x36\n\x08progress\x18\x03 \x01(\x0b\x32\".soma.delegation.v1alpha1.ProgressH\x00\x12<\n\theartbeat\x18\x04 \x01(\x0b\x32\'.soma.delegation.v1alpha1.TaskHeartbeatH\x00\x12.\n\x04\x64one\x18\x05 \x01(\x0b\x32\x1e.soma.delegation.v1alpha1.TaskH\x00\x12(\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x17.soma.common.v1.FailureH\x00\x42\x07\n\x05\x65ventB\x0b\n\t_sequence\"\x18\n\x08Progress\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x0f\n\rTaskHeartbeatb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,7 +44,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TASK'].fields_by_name['parent']._loaded_options = None
   _globals['_TASK'].fields_by_name['parent']._serialized_options = b'\272H\005r\003\030\310\001'
   _globals['_TASK'].fields_by_name['budget_microusd']._loaded_options = None
-  _globals['_TASK'].fields_by_name['budget_microusd']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_TASK'].fields_by_name['budget_microusd']._serialized_options = b'\272H\r\"\013\030\200\200\232\246\352\257\343\001(\000'
   _globals['_TASK'].fields_by_name['state']._loaded_options = None
   _globals['_TASK'].fields_by_name['state']._serialized_options = b'\342A\001\003'
   _globals['_TASK'].fields_by_name['result']._loaded_options = None
@@ -76,19 +76,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GOVERNANCE'].fields_by_name['labels']._loaded_options = None
   _globals['_GOVERNANCE'].fields_by_name['labels']._serialized_options = b'\272H\024\232\001\021\020 \"\006r\004\020\001\030?*\005r\003\030\377\001'
   _globals['_TASK']._serialized_start=191
-  _globals['_TASK']._serialized_end=1137
-  _globals['_TASK_STATE']._serialized_start=986
-  _globals['_TASK_STATE']._serialized_end=1137
-  _globals['_CALLBACK']._serialized_start=1139
-  _globals['_CALLBACK']._serialized_end=1206
-  _globals['_GOVERNANCE']._serialized_start=1209
-  _globals['_GOVERNANCE']._serialized_end=1542
-  _globals['_GOVERNANCE_LABELSENTRY']._serialized_start=1497
-  _globals['_GOVERNANCE_LABELSENTRY']._serialized_end=1542
-  _globals['_TASKEVENT']._serialized_start=1545
-  _globals['_TASKEVENT']._serialized_end=1860
-  _globals['_PROGRESS']._serialized_start=1862
-  _globals['_PROGRESS']._serialized_end=1886
-  _globals['_TASKHEARTBEAT']._serialized_start=1888
-  _globals['_TASKHEARTBEAT']._serialized_end=1903
+  _globals['_TASK']._serialized_end=1146
+  _globals['_TASK_STATE']._serialized_start=995
+  _globals['_TASK_STATE']._serialized_end=1146
+  _globals['_CALLBACK']._serialized_start=1148
+  _globals['_CALLBACK']._serialized_end=1215
+  _globals['_GOVERNANCE']._serialized_start=1218
+  _globals['_GOVERNANCE']._serialized_end=1551
+  _globals['_GOVERNANCE_LABELSENTRY']._serialized_start=1506
+  _globals['_GOVERNANCE_LABELSENTRY']._serialized_end=1551
+  _globals['_TASKEVENT']._serialized_start=1554
+  _globals['_TASKEVENT']._serialized_end=1869
+  _globals['_PROGRESS']._serialized_start=1871
+  _globals['_PROGRESS']._serialized_end=1895
+  _globals['_TASKHEARTBEAT']._serialized_start=1897
+  _globals['_TASKHEARTBEAT']._serialized_end=1912
 # @@protoc_insertion_point(module_scope)

@@ -44,7 +44,9 @@ class Budget(_message.Message):
     has no budget of its own for the window. Empty for the tenant.
     """
     window: _builtins.str
-    """window is how long spending counts: "hour", "day", "month" (30 days when rolling) or "total". A new budget needs it."""
+    """window is how long spending counts: "hour", "day", "month" (30 days when rolling) or "total". A new budget needs it,
+    and counts what was spent before it was made too, as far back as the ledger goes.
+    """
     rolling: _builtins.bool
     """rolling says that the window ends now, instead of beginning with the hour, day or month in UTC."""
     tier: _builtins.str

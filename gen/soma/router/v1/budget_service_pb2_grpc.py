@@ -112,7 +112,8 @@ class BudgetServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListSpend(self, request, context):
-        """ListSpend returns what was spent, summed by one dimension, the largest first.
+        """ListSpend returns what was spent, summed by one dimension, the largest first. The ledger goes back 400 days where
+        nothing else is set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,9 @@ class BudgetServiceStub:
     DeleteBudget: _aio.UnaryUnaryMultiCallable[_budget_service_pb2.DeleteBudgetRequest, _budget_service_pb2.DeleteBudgetResponse]
     """DeleteBudget ends a budget at once. What was spent stays in the ledger. Refuses with BUDGET_UNKNOWN."""
     ListSpend: _aio.UnaryUnaryMultiCallable[_budget_service_pb2.ListSpendRequest, _budget_service_pb2.ListSpendResponse]
-    """ListSpend returns what was spent, summed by one dimension, the largest first."""
+    """ListSpend returns what was spent, summed by one dimension, the largest first. The ledger goes back 400 days where
+    nothing else is set.
+    """
 
 class BudgetServiceServicer(metaclass=_abc_1.ABCMeta):
     """BudgetService bounds what the callers of a tenant may spend, and shows what they spent. A change holds for the next
@@ -91,6 +93,8 @@ class BudgetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _budget_service_pb2.ListSpendRequest,
         context: _aio.ServicerContext[_budget_service_pb2.ListSpendRequest, _abc.Awaitable[_budget_service_pb2.ListSpendResponse]],
     ) -> _abc.Awaitable[_budget_service_pb2.ListSpendResponse]:
-        """ListSpend returns what was spent, summed by one dimension, the largest first."""
+        """ListSpend returns what was spent, summed by one dimension, the largest first. The ledger goes back 400 days where
+        nothing else is set.
+        """
 
 def add_BudgetServiceServicer_to_server(servicer: BudgetServiceServicer, server: _aio.Server) -> None: ...

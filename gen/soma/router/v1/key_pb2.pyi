@@ -43,7 +43,7 @@ class Key(_message.Message):
     team: _builtins.str
     """team is whose budget they fall under besides. Empty for none."""
     budget_microusd: _builtins.int
-    """budget_microusd is what it may cost in all, in millionths of a dollar. Absent is no bound of its own."""
+    """budget_microusd is what it may cost in all, in millionths of a dollar, up to 10^15. Absent is no bound of its own."""
     title: _builtins.str
     """title is for people."""
     secret: _builtins.str

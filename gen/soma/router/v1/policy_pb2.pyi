@@ -53,7 +53,7 @@ class Policy(_message.Message):
     highest_tier: _builtins.str
     """highest_tier is the best tier that may be asked for. Empty is "premium"."""
     max_cost_microusd: _builtins.int
-    """max_cost_microusd bounds the expected cost of one call. 0 is no bound. Hints may only be lower."""
+    """max_cost_microusd bounds the expected cost of one call, up to 10^15. 0 is no bound. Hints may only be lower."""
     max_latency_ms: _builtins.int
     """max_latency_ms bounds the expected time to the first text. 0 is no bound. Hints may only be lower."""
     min_quality: _builtins.float
@@ -130,7 +130,7 @@ Global___Policy: _TypeAlias = Policy  # noqa: Y015
 
 @_typing.final
 class ModelPrice(_message.Message):
-    """ModelPrice is in micro-USD per million tokens."""
+    """ModelPrice is in micro-USD per million tokens, up to 10^12: a dollar a token."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

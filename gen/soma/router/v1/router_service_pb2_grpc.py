@@ -82,7 +82,7 @@ class RouterServiceServicer:
 
     def ReplayDecision(self, request, context):
         """ReplayDecision makes a decision again from what was recorded of it, and says whether it is the same bit for bit.
-        People see their own. Refuses with DECISION_UNKNOWN.
+        People see their own, for 90 days where nothing else is set. Refuses with DECISION_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,7 @@ class RouterServiceStub:
     """
     ReplayDecision: _aio.UnaryUnaryMultiCallable[_router_service_pb2.ReplayDecisionRequest, _router_service_pb2.ReplayDecisionResponse]
     """ReplayDecision makes a decision again from what was recorded of it, and says whether it is the same bit for bit.
-    People see their own. Refuses with DECISION_UNKNOWN.
+    People see their own, for 90 days where nothing else is set. Refuses with DECISION_UNKNOWN.
     """
 
 class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -73,7 +73,7 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_router_service_pb2.ReplayDecisionRequest, _abc.Awaitable[_router_service_pb2.ReplayDecisionResponse]],
     ) -> _abc.Awaitable[_router_service_pb2.ReplayDecisionResponse]:
         """ReplayDecision makes a decision again from what was recorded of it, and says whether it is the same bit for bit.
-        People see their own. Refuses with DECISION_UNKNOWN.
+        People see their own, for 90 days where nothing else is set. Refuses with DECISION_UNKNOWN.
         """
 
 def add_RouterServiceServicer_to_server(servicer: RouterServiceServicer, server: _aio.Server) -> None: ...

@@ -338,7 +338,7 @@ class Hints(_message.Message):
     JURISDICTIONS_FIELD_NUMBER: _builtins.int
     SENSITIVITY_FIELD_NUMBER: _builtins.int
     max_cost_microusd: _builtins.int
-    """max_cost_microusd is the most that the call may be expected to cost. 0 is no bound."""
+    """max_cost_microusd is the most that the call may be expected to cost, up to 10^15. 0 is no bound."""
     max_latency_ms: _builtins.int
     """max_latency_ms is the longest expected time to the first text. 0 is no bound."""
     min_quality: _builtins.float

@@ -18,22 +18,29 @@ LANGUAGE sql STABLE AS $$
 $$;
 COMMENT ON FUNCTION soma.window_begin IS 'The first bucket that counts: of a rolling window the whole of the oldest.';
 
--- The budgets that such calls fall under, of whatever tier, with what bounds them now. Not `rules`: it is kept counted,
--- and somebody's own takes its place.
-CREATE FUNCTION soma.budgets_over(
-    whose text, subject text, team text, conversation text, task text, key text, at timestamptz
-) RETURNS TABLE (id uuid, scope text, one text, period text, rolling boolean, tier text, rules boolean,
-                 microusd bigint, tokens bigint, requests bigint) LANGUAGE sql STABLE AS $$
-    SELECT b.id, b.scope, e.one, b.period, b.rolling, b.tier,
-           b.whose = e.one OR NOT EXISTS (
-               SELECT FROM soma.budgets o WHERE o.tenant = b.tenant AND o.scope = b.scope AND o.whose = e.one
+-- The budgets that bound `one` in a scope, of whatever tier, with what bounds it now. Not `rules`: it is kept counted, and
+-- somebody's own takes its place.
+CREATE FUNCTION soma.budgets_of(of_tenant text, of_scope text, one text, at timestamptz)
+RETURNS TABLE (id uuid, period text, rolling boolean, tier text, rules boolean, microusd bigint, tokens bigint, requests bigint)
+LANGUAGE sql STABLE AS $$
+    SELECT b.id, b.period, b.rolling, b.tier,
+           b.whose = one OR NOT EXISTS (
+               SELECT FROM soma.budgets o WHERE o.tenant = b.tenant AND o.scope = b.scope AND o.whose = one
                    AND o.period = b.period AND o.tier = b.tier),
            CASE WHEN b.override_end_time > at THEN b.override_microusd ELSE b.microusd END,
            CASE WHEN b.override_end_time > at THEN b.override_tokens ELSE b.tokens END,
            CASE WHEN b.override_end_time > at THEN b.override_requests ELSE b.requests END
+    FROM soma.budgets b WHERE b.tenant = of_tenant AND b.scope = of_scope AND b.whose IN (one, '*')
+$$;
+
+-- The same for all that such calls fall under.
+CREATE FUNCTION soma.budgets_over(
+    whose text, subject text, team text, conversation text, task text, key text, at timestamptz
+) RETURNS TABLE (id uuid, scope text, one text, period text, rolling boolean, tier text, rules boolean,
+                 microusd bigint, tokens bigint, requests bigint) LANGUAGE sql STABLE AS $$
+    SELECT b.id, e.scope, e.one, b.period, b.rolling, b.tier, b.rules, b.microusd, b.tokens, b.requests
     FROM (VALUES ('tenant', ''), ('team', team), ('user', subject), ('conversation', conversation), ('task', task),
-                 ('key', key)) e (scope, one)
-    JOIN soma.budgets b ON b.tenant = budgets_over.whose AND b.scope = e.scope AND b.whose IN (e.one, '*')
+                 ('key', key)) e (scope, one), LATERAL soma.budgets_of(whose, e.scope, e.one, at) b
     WHERE e.scope = 'tenant' OR e.one <> ''
 $$;
 

@@ -9,12 +9,6 @@ CREATE FUNCTION soma.open_account(
     FROM soma.spent_by(of_tenant, of_scope, one, of_tier, soma.window_begin(of_period, is_rolling, at)) l GROUP BY 4;
 $$;
 
-CREATE FUNCTION soma.open_accounts(h soma.holds, at timestamptz) RETURNS void LANGUAGE sql AS $$
-    SELECT soma.open_account(h.tenant, f.id, f.scope, f.one, f.period, f.rolling, f.tier, at)
-    FROM soma.budgets_over(h.tenant, h.subject, h.team, h.conversation, h.task, h.key, at) f
-    WHERE NOT EXISTS (SELECT FROM soma.accounts a WHERE a.tenant = h.tenant AND a.budget = f.id AND a.whose = f.one)
-$$;
-
 -- Counts what a call holds more, or less, wherever it counts.
 CREATE FUNCTION soma.count_held(h soma.holds, microusd bigint, tokens bigint, requests bigint, at timestamptz) RETURNS void
 LANGUAGE plpgsql AS $$
@@ -56,129 +50,116 @@ BEGIN
     RETURN at;
 END $$;
 
--- Where each budget stands that such a call falls under, as it is counted: only under the lock. What is left, leaves out
--- what the call itself holds as `mine`; null for no bound.
-CREATE FUNCTION soma.counted(c soma.holds, mine soma.holds, at timestamptz)
-RETURNS TABLE (id uuid, one text, tier text, bucket timestamptz, is_open boolean, bounds boolean, own_microusd bigint, own_tokens bigint, own_requests bigint,
-               left_microusd numeric, left_tokens numeric, left_requests numeric) LANGUAGE sql STABLE AS $$
-    SELECT f.id, f.one, f.tier, soma.bucket_of(f.period, f.rolling, at), a.budget IS NOT NULL,
-           f.rules AND f.tier IN ('', c.tier), o.microusd, o.tokens, o.requests,
-           CASE WHEN f.microusd IS NOT NULL
-                THEN greatest(0, f.microusd - s.microusd - coalesce(a.held_microusd, 0) + o.microusd) END,
-           CASE WHEN f.tokens IS NOT NULL
-                THEN greatest(0, f.tokens - s.tokens - coalesce(a.held_tokens, 0) + o.tokens) END,
-           CASE WHEN f.requests IS NOT NULL
-                THEN greatest(0, f.requests - s.requests - coalesce(a.held_requests, 0) + o.requests) END
-    FROM soma.budgets_over(c.tenant, c.subject, c.team, c.conversation, c.task, c.key, at) f
-    LEFT JOIN soma.accounts a ON a.tenant = c.tenant AND a.budget = f.id AND a.whose = f.one
+-- What is asked of a call, with what is known of it: a call stays whose it was when it began.
+CREATE TYPE soma.entry AS (
+    n bigint, verdict text, op text, call_id uuid, subject text, team text, conversation text, task text, key text,
+    provider text, model text, tier text, microusd bigint, tokens bigint, requests bigint, input_tokens bigint,
+    output_tokens bigint, calls uuid[], is_known boolean, lost_microusd bigint,
+    held_tier text, held_microusd bigint, held_tokens bigint, held_requests bigint
+);
+COMMENT ON COLUMN soma.entry.verdict IS 'null: it has to be counted';
+COMMENT ON COLUMN soma.entry.held_tier IS 'null: it holds nothing';
+
+CREATE FUNCTION soma.entries_of(of_tenant text, asked jsonb, after bigint) RETURNS SETOF soma.entry LANGUAGE sql STABLE AS $$
+    SELECT a.n, CASE WHEN a.op = 'renew' THEN 'renewed' WHEN past.is_over AND a.op = 'settle' THEN 'repeated'
+                     WHEN past.is_over THEN 'over' WHEN past.is_over IS NULL AND a.op = 'settle' THEN 'unknown'
+                     WHEN past.is_over IS NOT NULL AND a.op = 'admit' THEN 'repeated' END,
+           a.op, a.call_id, coalesce(past.subject, a.subject), coalesce(past.team, a.team),
+           coalesce(past.conversation, a.conversation), coalesce(past.task, a.task), coalesce(past.key, a.key), a.provider,
+           a.model, a.tier, a.microusd, a.tokens, a.requests, coalesce(a.input_tokens, 0), coalesce(a.output_tokens, 0),
+           a.calls, past.is_over IS NOT NULL, past.lost_microusd, h.tier, coalesce(h.microusd, 0), coalesce(h.tokens, 0),
+           coalesce(h.requests, 0)
+    FROM ROWS FROM (jsonb_to_recordset(asked) AS (
+        op text, call_id uuid, subject text, team text, conversation text, task text, key text, provider text, model text,
+        tier text, microusd bigint, tokens bigint, requests bigint, input_tokens bigint, output_tokens bigint, calls uuid[]
+    )) WITH ORDINALITY AS a (op, call_id, subject, team, conversation, task, key, provider, model, tier, microusd, tokens,
+                             requests, input_tokens, output_tokens, calls, n)
     CROSS JOIN LATERAL (
-        SELECT CASE WHEN f.tier IN ('', mine.tier) THEN coalesce(mine.microusd, 0) ELSE 0 END AS microusd,
-               CASE WHEN f.tier IN ('', mine.tier) THEN coalesce(mine.tokens, 0) ELSE 0 END AS tokens,
-               CASE WHEN f.tier IN ('', mine.tier) THEN coalesce(mine.requests, 0) ELSE 0 END AS requests) o
-    CROSS JOIN LATERAL (
-        SELECT coalesce(sum(b.microusd), 0) AS microusd, coalesce(sum(b.tokens), 0) AS tokens,
-               coalesce(sum(b.requests), 0) AS requests
-        FROM soma.budget_spend b WHERE b.tenant = c.tenant AND b.budget = f.id AND b.whose = f.one
-            AND b.bucket >= soma.window_begin(f.period, f.rolling, at)) s
+        SELECT bool_or(l.kind IN ('settle', 'release')) AS is_over, sum(l.lost_microusd)::bigint AS lost_microusd,
+               min(l.subject) AS subject, min(l.team) AS team, min(l.conversation) AS conversation, min(l.task) AS task,
+               min(l.key) AS key
+        FROM soma.ledger l WHERE l.tenant = of_tenant AND l.call_id = a.call_id) past
+    LEFT JOIN LATERAL (
+        SELECT * FROM soma.holds h WHERE h.tenant = of_tenant AND h.call_id = a.call_id LIMIT 1) h ON true
+    WHERE a.n > after
 $$;
 
--- Holds the most that a call can cost, in place of what it holds already, if all budgets have room: whether they have.
-CREATE FUNCTION soma.hold_call(wanted soma.holds, at timestamptz) RETURNS boolean LANGUAGE plpgsql AS $$
-DECLARE mine soma.holds; is_open boolean; is_short boolean; ids uuid[]; ones text[];
+-- Where each budget stands that one of these entries falls under, as it is counted: only under the lock. Lists are in one
+-- order. What is left is null for no bound, and below 0 where a limit was lowered.
+CREATE TYPE soma.counted AS (
+    budgets uuid[], scopes text[], ones text[], tiers text[], buckets timestamptz[], rules boolean[],
+    left_microusd bigint[], left_tokens bigint[], left_requests bigint[], is_open boolean[]
+);
+
+CREATE FUNCTION soma.left_of(most bigint, settled numeric, held bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    SELECT greatest(most - settled - coalesce(held, 0), CASE WHEN most IS NOT NULL THEN -4e18 END)::bigint
+$$;
+
+CREATE FUNCTION soma.counted_for(of_tenant text, entries soma.entry[], at timestamptz) RETURNS soma.counted
+LANGUAGE plpgsql AS $$
+DECLARE c soma.counted;
 BEGIN
-    SELECT * INTO mine FROM soma.holds WHERE tenant = wanted.tenant AND call_id = wanted.call_id;
     FOR attempt IN 1..2 LOOP
-        SELECT bool_and(b.is_open), bool_or(b.bounds AND (wanted.microusd > b.left_microusd
-            OR wanted.tokens > b.left_tokens OR wanted.requests > b.left_requests)),
-            array_agg(b.id) FILTER (WHERE b.tier IN ('', wanted.tier)),
-            array_agg(b.one) FILTER (WHERE b.tier IN ('', wanted.tier))
-        INTO is_open, is_short, ids, ones FROM soma.counted(wanted, mine, at) b;
-        EXIT WHEN is_open IS NOT FALSE;
-        PERFORM soma.open_accounts(wanted, at);
+        SELECT array_agg(f.id), array_agg(p.scope), coalesce(array_agg(p.one), '{}'), array_agg(f.tier),
+               array_agg(soma.bucket_of(f.period, f.rolling, at)), array_agg(f.rules),
+               array_agg(soma.left_of(f.microusd, s.microusd, a.held_microusd)),
+               array_agg(soma.left_of(f.tokens, s.tokens, a.held_tokens)),
+               array_agg(soma.left_of(f.requests, s.requests, a.held_requests)), array_agg(a.budget IS NOT NULL)
+        INTO c
+        FROM (SELECT DISTINCT v.scope, v.one
+              FROM unnest(entries) e, LATERAL (
+                  VALUES ('tenant', ''), ('team', e.team), ('user', e.subject), ('conversation', e.conversation),
+                         ('task', e.task), ('key', e.key)) v (scope, one)
+              WHERE e.verdict IS NULL AND (v.scope = 'tenant' OR v.one <> '')) p
+        CROSS JOIN LATERAL soma.budgets_of(of_tenant, p.scope, p.one, at) f
+        LEFT JOIN LATERAL (
+            SELECT * FROM soma.accounts a WHERE a.tenant = of_tenant AND a.budget = f.id AND a.whose = p.one LIMIT 1
+        ) a ON true
+        CROSS JOIN LATERAL (
+            SELECT coalesce(sum(b.microusd), 0) AS microusd, coalesce(sum(b.tokens), 0) AS tokens,
+                   coalesce(sum(b.requests), 0) AS requests
+            FROM soma.budget_spend b WHERE b.tenant = of_tenant AND b.budget = f.id AND b.whose = p.one
+                AND b.bucket >= soma.window_begin(f.period, f.rolling, at)) s;
+        EXIT WHEN true = ALL (c.is_open);
+        PERFORM soma.open_account(of_tenant, b.id, u.scope, u.one, b.period, b.rolling, b.tier, at)
+        FROM unnest(c.budgets, c.scopes, c.ones, c.is_open) AS u (budget, scope, one, is_open)
+        JOIN soma.budgets b ON b.tenant = of_tenant AND b.id = u.budget WHERE NOT u.is_open;
     END LOOP;
-    IF is_short THEN
-        RETURN false;
-    END IF;
-    IF mine.call_id IS NOT NULL THEN
-        PERFORM soma.count_held(mine, -mine.microusd, -mine.tokens, -mine.requests, at);
-        DELETE FROM soma.holds WHERE tenant = wanted.tenant AND call_id = wanted.call_id;
-    END IF;
-    INSERT INTO soma.holds SELECT wanted.*;
-    IF ids IS NOT NULL THEN
-        UPDATE soma.accounts a SET held_microusd = a.held_microusd + wanted.microusd,
-            held_tokens = a.held_tokens + wanted.tokens, held_requests = a.held_requests + wanted.requests
-        FROM unnest(ids, ones) AS u (budget, one)
-        WHERE a.tenant = wanted.tenant AND a.budget = u.budget AND a.whose = u.one;
-    END IF;
-    RETURN true;
+    RETURN c;
 END $$;
 
--- Ends a call: what it holds is let go of, what it used is booked. Of what goes beyond the hold as much is counted as
--- fits every budget; the rest is an overrun, in no budget's sums. `used` has the model that answered at last.
-CREATE FUNCTION soma.settle_call(
-    used soma.holds, input_tokens bigint, output_tokens bigint, at timestamptz,
-    OUT outcome text, OUT overrun_microusd bigint, OUT overrun_tokens bigint
-) LANGUAGE plpgsql AS $$
-DECLARE mine soma.holds; past soma.ledger; lost bigint := 0; is_open boolean; is_known boolean := false;
-        booked_microusd bigint; booked_tokens bigint; booked_requests bigint;
-        held_ids uuid[]; held_ones text[]; ids uuid[]; ones text[]; buckets timestamptz[];
+-- What entries come to, in the same order.
+CREATE TYPE soma.sums AS (microusd bigint[], tokens bigint[], requests bigint[]);
+
+CREATE FUNCTION soma.write_down(
+    of_tenant text, told soma.ledger[], ended uuid[], begun soma.holds[], c soma.counted, held soma.sums, spent soma.sums
+) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    FOR past IN SELECT * FROM soma.ledger l WHERE l.tenant = used.tenant AND l.call_id = used.call_id LOOP
-        IF past.kind IN ('settle', 'release') THEN
-            outcome := 'repeated';
-            RETURN;
-        END IF;
-        is_known := true;
-        used.subject := past.subject; used.team := past.team; used.conversation := past.conversation;
-        used.task := past.task; used.key := past.key;
-        lost := lost + past.lost_microusd;
-    END LOOP;
-    IF NOT is_known THEN
-        outcome := 'unknown';
-        RETURN;
+    IF ended <> '{}' THEN
+        DELETE FROM soma.holds h WHERE h.tenant = of_tenant AND h.call_id = ANY (ended);
     END IF;
-    SELECT * INTO mine FROM soma.holds WHERE tenant = used.tenant AND call_id = used.call_id;
-    FOR attempt IN 1..2 LOOP
-        SELECT bool_and(b.is_open),
-            least(used.microusd, min(greatest(b.own_microusd, b.left_microusd))
-                FILTER (WHERE b.bounds AND b.left_microusd IS NOT NULL)),
-            least(used.tokens, min(greatest(b.own_tokens, b.left_tokens))
-                FILTER (WHERE b.bounds AND b.left_tokens IS NOT NULL)),
-            least(used.requests, min(greatest(b.own_requests, b.left_requests))
-                FILTER (WHERE b.bounds AND b.left_requests IS NOT NULL)),
-            array_agg(b.id) FILTER (WHERE b.tier IN ('', mine.tier)),
-            array_agg(b.one) FILTER (WHERE b.tier IN ('', mine.tier)),
-            array_agg(b.id) FILTER (WHERE b.tier IN ('', used.tier)),
-            array_agg(b.one) FILTER (WHERE b.tier IN ('', used.tier)),
-            array_agg(b.bucket) FILTER (WHERE b.tier IN ('', used.tier))
-        INTO is_open, booked_microusd, booked_tokens, booked_requests, held_ids, held_ones, ids, ones, buckets
-        FROM soma.counted(used, mine, at) b;
-        EXIT WHEN is_open IS NOT FALSE;
-        PERFORM soma.open_accounts(used, at);
-    END LOOP;
-    IF mine.call_id IS NOT NULL THEN
-        DELETE FROM soma.holds WHERE tenant = used.tenant AND call_id = used.call_id;
-        UPDATE soma.accounts a SET held_microusd = a.held_microusd - mine.microusd,
-            held_tokens = a.held_tokens - mine.tokens, held_requests = a.held_requests - mine.requests
-        FROM unnest(held_ids, held_ones) AS u (budget, one)
-        WHERE a.tenant = used.tenant AND a.budget = u.budget AND a.whose = u.one;
+    IF begun <> '{}' THEN
+        INSERT INTO soma.holds SELECT * FROM unnest(begun);
     END IF;
-    IF ids IS NOT NULL AND (booked_microusd > 0 OR booked_tokens > 0 OR booked_requests > 0) THEN
+    IF told <> '{}' THEN
+        INSERT INTO soma.ledger SELECT * FROM unnest(told);
+    END IF;
+    IF 0 <> ANY (held.microusd || held.tokens || held.requests) THEN
+        UPDATE soma.accounts a SET held_microusd = a.held_microusd + u.microusd, held_tokens = a.held_tokens + u.tokens,
+            held_requests = a.held_requests + u.requests
+        FROM unnest(c.budgets, c.ones, held.microusd, held.tokens, held.requests)
+            AS u (budget, one, microusd, tokens, requests)
+        WHERE a.tenant = of_tenant AND a.budget = u.budget AND a.whose = u.one
+            AND (u.microusd <> 0 OR u.tokens <> 0 OR u.requests <> 0);
+    END IF;
+    IF 0 < ANY (spent.microusd || spent.tokens || spent.requests) THEN
         INSERT INTO soma.budget_spend AS b (tenant, budget, whose, bucket, microusd, tokens, requests)
-        SELECT used.tenant, u.budget, u.one, u.bucket, booked_microusd, booked_tokens, booked_requests
-        FROM unnest(ids, ones, buckets) AS u (budget, one, bucket)
+        SELECT of_tenant, u.* FROM unnest(c.budgets, c.ones, c.buckets, spent.microusd, spent.tokens, spent.requests)
+            AS u (budget, one, bucket, microusd, tokens, requests)
+        WHERE u.microusd > 0 OR u.tokens > 0 OR u.requests > 0
         ON CONFLICT (tenant, budget, whose, bucket) DO UPDATE SET microusd = b.microusd + excluded.microusd,
             tokens = b.tokens + excluded.tokens, requests = b.requests + excluded.requests;
     END IF;
-    overrun_microusd := used.microusd - booked_microusd;
-    overrun_tokens := used.tokens - booked_tokens;
-    outcome := CASE WHEN used.microusd = 0 AND used.tokens = 0 AND used.requests = 0 THEN 'release' ELSE 'settle' END;
-    INSERT INTO soma.ledger (tenant, call_id, kind, time, subject, team, conversation, task, key, provider, model, tier,
-                             microusd, tokens, requests, overrun_microusd, overrun_tokens, lost_microusd, input_tokens,
-                             output_tokens)
-    VALUES (used.tenant, used.call_id, outcome, at, used.subject, used.team, used.conversation, used.task, used.key,
-            used.provider, used.model, used.tier, booked_microusd, booked_tokens, booked_requests, overrun_microusd,
-            overrun_tokens, -lost, settle_call.input_tokens, settle_call.output_tokens);
 END $$;
 
 CREATE FUNCTION soma.check_router() RETURNS text LANGUAGE plpgsql STABLE AS $$
@@ -191,48 +172,101 @@ END $$;
 
 -- Does what is asked for in the tenant's transaction, in order, and says of each what became of it. "admit" and "move":
 -- held, short (nothing was changed), repeated or over (it has been settled); "settle": settle, release, repeated or unknown;
--- "renew": renewed.
+-- "renew": renewed. Of what goes beyond a hold as much is counted as fits every budget; the rest is an overrun, in no
+-- budget's sums. A settlement has the model that answered at last.
+--
+-- It reads the books once, counts entry by entry in memory, and writes once. What has to see in the books what was counted
+-- before it ends a round: a call that comes again, and a refusal, which says what is left.
 CREATE FUNCTION soma.book(asked jsonb, lease interval)
 RETURNS TABLE (outcome text, overrun_microusd bigint, overrun_tokens bigint, room json)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = '' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE of_tenant text := soma.check_router(); at timestamptz := soma.lock_ledger(of_tenant);
-        one jsonb; c soma.holds; is_over boolean; has_held boolean := false;
+        total bigint := jsonb_array_length(asked); done bigint := 0; has_held boolean := false; is_settle boolean; own int;
+        entries soma.entry[]; e soma.entry; calls uuid[]; told soma.ledger[]; ended uuid[]; begun soma.holds[];
+        c soma.counted; scopes text[]; ones text[]; tiers text[]; rules boolean[]; under int[]; k int; zero bigint[];
+        left_m bigint[]; left_t bigint[]; left_r bigint[]; held_m bigint[]; held_t bigint[]; held_r bigint[];
+        spent_m bigint[]; spent_t bigint[]; spent_r bigint[]; fits_m bigint; fits_t bigint; fits_r bigint;
 BEGIN
-    FOR one IN SELECT value FROM jsonb_array_elements(asked) LOOP
-        outcome := NULL; overrun_microusd := 0; overrun_tokens := 0; room := NULL;
-        c := jsonb_populate_record(NULL::soma.holds, one);
-        c.tenant := of_tenant; c.expire_time := at + lease;
-        CASE one->>'op'
-        WHEN 'settle' THEN
-            SELECT * INTO outcome, overrun_microusd, overrun_tokens
-            FROM soma.settle_call(c, (one->>'input_tokens')::bigint, (one->>'output_tokens')::bigint, at);
-        WHEN 'renew' THEN
-            UPDATE soma.holds SET expire_time = c.expire_time
-            WHERE tenant = of_tenant AND call_id = ANY (ARRAY(SELECT jsonb_array_elements_text(one->'calls'))::uuid[]);
-            outcome := 'renewed';
-        ELSE
-            SELECT bool_or(l.kind IN ('settle', 'release')) INTO is_over FROM soma.ledger l
-            WHERE l.tenant = of_tenant AND l.call_id = c.call_id;
-            IF is_over THEN
-                outcome := 'over';
-            ELSIF is_over IS NOT NULL AND one->>'op' = 'admit' THEN
-                outcome := 'repeated';
-            ELSIF NOT soma.hold_call(c, at) THEN
-                outcome := 'short';
-                room := soma.room_over(of_tenant, c.subject, c.team, c.conversation, c.task, c.key, at);
-            ELSE
-                outcome := 'held'; has_held := true;
-                INSERT INTO soma.ledger (tenant, call_id, kind, time, subject, team, conversation, task, key, provider,
-                                         model, tier, microusd, tokens, requests)
-                VALUES (c.tenant, c.call_id, 'hold', at, c.subject, c.team, c.conversation, c.task, c.key, c.provider,
-                        c.model, c.tier, c.microusd, c.tokens, c.requests) ON CONFLICT DO NOTHING;
+    WHILE done < total LOOP
+        entries := ARRAY(SELECT a FROM soma.entries_of(of_tenant, asked, done) a ORDER BY a.n);
+        c := soma.counted_for(of_tenant, entries, at);
+        scopes := c.scopes; ones := c.ones; tiers := c.tiers; rules := c.rules;
+        left_m := c.left_microusd; left_t := c.left_tokens; left_r := c.left_requests;
+        zero := array_fill(0::bigint, ARRAY[cardinality(ones)]);
+        held_m := zero; held_t := zero; held_r := zero; spent_m := zero; spent_t := zero; spent_r := zero;
+        calls := '{}'; told := '{}'; ended := '{}'; begun := '{}';
+        FOREACH e IN ARRAY entries LOOP
+            EXIT WHEN e.call_id = ANY (calls);
+            outcome := e.verdict; overrun_microusd := 0; overrun_tokens := 0; room := NULL;
+            IF e.op = 'renew' THEN
+                UPDATE soma.holds h SET expire_time = at + lease WHERE h.tenant = of_tenant AND h.call_id = ANY (e.calls);
+            ELSIF outcome IS NULL THEN
+                is_settle := e.op = 'settle'; under := '{}';
+                fits_m := e.microusd; fits_t := e.tokens; fits_r := e.requests;
+                FOR k IN 1..cardinality(ones) LOOP  -- what fits beside all but what the call holds itself
+                    CONTINUE WHEN ones[k] <> CASE scopes[k] WHEN 'tenant' THEN '' WHEN 'user' THEN e.subject
+                        WHEN 'team' THEN e.team WHEN 'conversation' THEN e.conversation WHEN 'task' THEN e.task
+                        ELSE e.key END;
+                    under := under || k;
+                    CONTINUE WHEN NOT rules[k] OR tiers[k] NOT IN ('', e.tier);
+                    own := CASE WHEN tiers[k] IN ('', e.held_tier) THEN 1 ELSE 0 END;
+                    fits_m := least(fits_m, greatest(left_m[k] - held_m[k] - spent_m[k] + own * e.held_microusd,
+                        CASE WHEN left_m[k] IS NULL THEN NULL WHEN is_settle THEN own * e.held_microusd ELSE 0 END));
+                    fits_t := least(fits_t, greatest(left_t[k] - held_t[k] - spent_t[k] + own * e.held_tokens,
+                        CASE WHEN left_t[k] IS NULL THEN NULL WHEN is_settle THEN own * e.held_tokens ELSE 0 END));
+                    fits_r := least(fits_r, greatest(left_r[k] - held_r[k] - spent_r[k] + own * e.held_requests,
+                        CASE WHEN left_r[k] IS NULL THEN NULL WHEN is_settle THEN own * e.held_requests ELSE 0 END));
+                END LOOP;
+                IF NOT is_settle AND (fits_m < e.microusd OR fits_t < e.tokens OR fits_r < e.requests) THEN
+                    EXIT WHEN calls <> '{}';
+                    outcome := 'short';
+                    room := soma.room_over(of_tenant, e.subject, e.team, e.conversation, e.task, e.key, at);
+                ELSE
+                    FOREACH k IN ARRAY under LOOP
+                        IF tiers[k] IN ('', e.held_tier) AND e.held_tier IS NOT NULL THEN
+                            held_m[k] := held_m[k] - e.held_microusd; held_t[k] := held_t[k] - e.held_tokens;
+                            held_r[k] := held_r[k] - e.held_requests;
+                        END IF;
+                        CONTINUE WHEN tiers[k] NOT IN ('', e.tier);
+                        IF is_settle THEN
+                            spent_m[k] := spent_m[k] + fits_m; spent_t[k] := spent_t[k] + fits_t;
+                            spent_r[k] := spent_r[k] + fits_r;
+                        ELSE
+                            held_m[k] := held_m[k] + fits_m; held_t[k] := held_t[k] + fits_t;
+                            held_r[k] := held_r[k] + fits_r;
+                        END IF;
+                    END LOOP;
+                    calls := calls || e.call_id;
+                    IF e.held_tier IS NOT NULL THEN
+                        ended := ended || e.call_id;
+                    END IF;
+                    IF is_settle THEN
+                        outcome := CASE WHEN e.microusd = 0 AND e.tokens = 0 AND e.requests = 0 THEN 'release' ELSE 'settle' END;
+                        overrun_microusd := e.microusd - fits_m; overrun_tokens := e.tokens - fits_t;
+                    ELSE
+                        outcome := 'held'; has_held := true;
+                        begun := begun || ROW(of_tenant, e.call_id, e.subject, e.team, e.conversation, e.task, e.key,
+                            e.provider, e.model, e.tier, fits_m, fits_t, fits_r, at + lease)::soma.holds;
+                    END IF;
+                    IF is_settle OR NOT e.is_known THEN
+                        told := told || ROW(of_tenant, e.call_id, CASE WHEN is_settle THEN outcome ELSE 'hold' END, at,
+                            e.subject, e.team, e.conversation, e.task, e.key, e.provider, e.model, e.tier, fits_m, fits_t,
+                            fits_r, overrun_microusd, overrun_tokens, CASE WHEN is_settle THEN -e.lost_microusd ELSE 0 END,
+                            e.input_tokens, e.output_tokens)::soma.ledger;
+                    END IF;
+                END IF;
             END IF;
-        END CASE;
-        RETURN NEXT;
+            done := done + 1;
+            RETURN NEXT;
+        END LOOP;
+        IF calls <> '{}' THEN
+            PERFORM soma.write_down(of_tenant, told, ended, begun, c, ROW(held_m, held_t, held_r)::soma.sums,
+                                    ROW(spent_m, spent_t, spent_r)::soma.sums);
+        END IF;
     END LOOP;
     IF has_held THEN
-        UPDATE soma.ledgers SET sweep_time = at + lease WHERE tenant = of_tenant AND sweep_time > at + lease;
+        UPDATE soma.ledgers l SET sweep_time = at + lease WHERE l.tenant = of_tenant AND l.sweep_time > at + lease;
     END IF;
 END $$;
 
@@ -267,7 +301,7 @@ BEGIN
     RETURN gone;
 END $$;
 
-REVOKE ALL ON FUNCTION soma.open_account, soma.open_accounts, soma.count_held, soma.expire_holds, soma.lock_ledger,
-    soma.hold_call, soma.settle_call, soma.book, soma.room_for, soma.hold_ledger, soma.count_budget, soma.tidy_budgets
+REVOKE ALL ON FUNCTION soma.open_account, soma.count_held, soma.expire_holds, soma.lock_ledger, soma.entries_of,
+    soma.counted_for, soma.write_down, soma.book, soma.room_for, soma.hold_ledger, soma.count_budget, soma.tidy_budgets
     FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION soma.book, soma.room_for, soma.hold_ledger, soma.count_budget, soma.tidy_budgets TO soma_tenant;

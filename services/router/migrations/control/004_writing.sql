@@ -3,7 +3,7 @@
 -- from 1, and is written when that was done.
 CREATE FUNCTION soma.write_books(of_tenant text, given jsonb, lease interval)
 RETURNS TABLE (outcome text, overrun_microusd bigint, overrun_tokens bigint, room json)
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE done text[] := '{}';
 BEGIN
     PERFORM set_config('role', 't_' || of_tenant, true),

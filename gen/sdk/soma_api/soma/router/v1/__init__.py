@@ -48,7 +48,8 @@ class Budget(betterproto.Message):
 
     window: str = betterproto.string_field(4)
     """
-    window is how long spending counts: "hour", "day", "month" (30 days when rolling) or "total". A new budget needs it.
+    window is how long spending counts: "hour", "day", "month" (30 days when rolling) or "total". A new budget needs it,
+     and counts what was spent before it was made too, as far back as the ledger goes.
     """
 
     rolling: bool = betterproto.bool_field(5)
@@ -380,7 +381,7 @@ class Key(betterproto.Message):
 
     budget_microusd: Optional[int] = betterproto.int64_field(5, optional=True)
     """
-    budget_microusd is what it may cost in all, in millionths of a dollar. Absent is no bound of its own.
+    budget_microusd is what it may cost in all, in millionths of a dollar, up to 10^15. Absent is no bound of its own.
     """
 
     title: str = betterproto.string_field(6)
@@ -502,7 +503,7 @@ class Policy(betterproto.Message):
 
     max_cost_microusd: int = betterproto.int64_field(8)
     """
-    max_cost_microusd bounds the expected cost of one call. 0 is no bound. Hints may only be lower.
+    max_cost_microusd bounds the expected cost of one call, up to 10^15. 0 is no bound. Hints may only be lower.
     """
 
     max_latency_ms: int = betterproto.uint32_field(9)
@@ -544,7 +545,9 @@ class Policy(betterproto.Message):
 
 @dataclass(eq=False, repr=False)
 class ModelPrice(betterproto.Message):
-    """ModelPrice is in micro-USD per million tokens."""
+    """
+    ModelPrice is in micro-USD per million tokens, up to 10^12: a dollar a token.
+    """
 
     input: int = betterproto.int64_field(1)
     """input is the price of what the model reads."""
@@ -927,7 +930,7 @@ class Hints(betterproto.Message):
 
     max_cost_microusd: int = betterproto.int64_field(2)
     """
-    max_cost_microusd is the most that the call may be expected to cost. 0 is no bound.
+    max_cost_microusd is the most that the call may be expected to cost, up to 10^15. 0 is no bound.
     """
 
     max_latency_ms: int = betterproto.uint32_field(3)

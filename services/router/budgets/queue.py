@@ -28,7 +28,7 @@ class Waiting:
 
 
 @dataclass(slots=True, eq=False)
-class Lane:
+class Queue:
     """Takes turns: one transaction at a time, no timers."""
 
     write: Write
