@@ -1,8 +1,8 @@
 """Our OpenAI front door against LiteLLM's proxy: the same fake upstream, the same load, one worker each, in one run.
 
 Ours is the whole mesh behind its edge, with an API key, budgets that hold for each call, and an audit trail of each.
-LiteLLM's proxy checks its master key and keeps nothing. They run one after the other, so that neither waits for the
-other's processes. What is compared is measured from outside: by wrk, and the first token by a bare socket.
+LiteLLM's proxy checks its master key and keeps nothing. They take turns, a few seconds each, and each begins when what
+it was asked before is done. What is compared is measured from outside: by wrk, and the first token by a bare socket.
 
     python -m tests.bench.gateway [--scale 0.5] [--side litellm|soma|straight]    the figures of some sides, as they are
     python -m tests.bench.gateway --profile                                       where the time of a call goes
@@ -15,17 +15,18 @@ import json
 import statistics
 import tempfile
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from tests.bench import litellm_proxy
+from tests.bench import load as loading
 from tests.bench.figure import Figure
-from tests.bench.load import Door, Heard, first_tokens, load, until_idle, wrk, wrk_program
+from tests.bench.load import Door, Heard, first_tokens, load, together, wrk, wrk_program
 from tests.bench.spent import percentile
 from tests.bench.upstream import CHUNKS, MODEL, Upstream, running_upstream
 from tests.system.mesh import Mesh, running_mesh
@@ -33,6 +34,7 @@ from tests.system.mesh import Mesh, running_mesh
 LASTS_S = {1: 5, 16: 6, 64: 8}
 """Seconds of load, by calls in flight."""
 STREAMS, STREAMS_S, FIRST_S, WARM_S = 16, 8, 5, 3
+TURNS = 3
 BUDGET_USD = 1_000_000
 CATALOGUE = f"""
 [[provider]]
@@ -60,20 +62,20 @@ class Side:
     pids: Mapping[str, int]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Seen:
     """What was measured of one side."""
 
-    calls: dict[int, Heard] = field(default_factory=dict)
-    streams: Heard | None = None
-    joined: Heard | None = None
-    first_ms: list[float] = field(default_factory=list)
-    rss_mb: float = 0.0
-    all_mb: float = 0.0
+    calls: Mapping[int, Heard]
+    streams: Heard
+    joined: Heard
+    first_ms: Sequence[float]
+    rss_mb: float
+    all_mb: float
 
     @property
     def heard(self) -> list[Heard]:
-        return [*self.calls.values(), *(run for run in (self.streams, self.joined) if run)]
+        return [*self.calls.values(), self.streams, self.joined]
 
 
 Opened = Callable[[Upstream], AbstractContextManager[Side]]
@@ -81,38 +83,52 @@ Opened = Callable[[Upstream], AbstractContextManager[Side]]
 
 def measure(scale: float) -> list[Figure]:
     wrk_program()
-    with running_upstream() as upstream:
-        theirs, ours = (seen_of(side, upstream, scale) for side in (litellm_side, soma_side))
-        with straight_side(upstream) as alone:
-            straight = load(alone.door, STREAMS, 2, alone.pids, stream=True)
+    with ExitStack() as stack:
+        upstreams = [stack.enter_context(running_upstream()) for _ in (litellm_side, soma_side)]
+        sides = [stack.enter_context(litellm_side(upstreams[0])), stack.enter_context(soma_side(upstreams[1]))]
+        theirs, ours = seen_of(sides, upstreams, scale)
+        with straight_side(upstreams[0]) as side:
+            straight = load(side.door, STREAMS, 2, side.pids, stream=True)
     return figures(theirs, ours, straight)
 
 
-def seen_of(opened: Opened, upstream: Upstream, scale: float) -> Seen:
-    seen = Seen()
-    with opened(upstream) as side:
+def seen_of(sides: Sequence[Side], upstreams: Sequence[Upstream], scale: float) -> list[Seen]:
+    """Of each side, which take turns."""
+    for side in sides:
         for stream in (False, True):
             wrk(side.door, STREAMS, WARM_S, stream=stream)
-        for at_once, lasts_s in LASTS_S.items():
-            seen.calls[at_once] = alone(side, at_once, lasts_s * scale)
-        seen.streams = alone(side, STREAMS, STREAMS_S * scale, stream=True)
+    calls = {n: in_turns(sides, n, lasts_s * scale) for n, lasts_s in LASTS_S.items()}
+    streams = in_turns(sides, STREAMS, STREAMS_S * scale, stream=True)
+    for upstream in upstreams:
         upstream.speak(joined=True)
-        seen.joined = alone(side, STREAMS, STREAMS_S * scale, stream=True)
+    joined = in_turns(sides, STREAMS, STREAMS_S * scale, stream=True)
+    for upstream in upstreams:
         upstream.speak(joined=False)
-        until_idle(side.pids.values())
-        seen.first_ms = first_tokens(side.door, FIRST_S * scale)
-        seen.rss_mb = rss_mb(side.server)
-        seen.all_mb = shared_out_mb(pid for name, pid in side.pids.items() if name != "upstream")
-    return seen
+    first_ms = [first_tokens(until_idle(side).door, FIRST_S * scale) for side in sides]
+    return [
+        Seen(
+            {n: heard[at] for n, heard in calls.items()}, streams[at], joined[at], first_ms[at], rss_mb(side.server),
+            shared_out_mb(pid for name, pid in side.pids.items() if name != "upstream"),
+        )
+        for at, side in enumerate(sides)
+    ]  # fmt: skip
 
 
-def alone(side: Side, at_once: int, lasts_s: float, *, stream: bool = False) -> Heard:
-    until_idle(side.pids.values())
-    return load(side.door, at_once, lasts_s, side.pids, stream=stream)
+def in_turns(sides: Sequence[Side], at_once: int, lasts_s: float, *, stream: bool = False) -> list[Heard]:
+    """One after the other, several times over: a machine that is slower for a while is so for all."""
+    each = lasts_s / TURNS
+    turns = [
+        [load(until_idle(side).door, at_once, each, side.pids, stream=stream) for side in sides] for _ in range(TURNS)
+    ]
+    return [together(parts) for parts in zip(*turns, strict=True)]
+
+
+def until_idle(side: Side) -> Side:
+    loading.until_idle(side.pids.values())
+    return side
 
 
 def figures(theirs: Seen, ours: Seen, straight: Heard) -> list[Figure]:
-    assert theirs.streams and ours.streams and theirs.joined and ours.joined
     first, their_first = statistics.median(ours.first_ms), statistics.median(theirs.first_ms)
     first_note = f"{first:.2f} ms, LiteLLM {their_first:.1f} ms; p95 {percentile(ours.first_ms, 95):.1f} ms"
     p50 = ours.calls[1].p50_us / theirs.calls[1].p50_us
@@ -248,16 +264,16 @@ def main() -> None:
             from tests.bench.profiled import profile
 
             return profile(upstream, words.scale)
-        for side in words.side or SIDES:
-            tell(side, seen_of(SIDES[side], upstream, words.scale))
+        for name in words.side or SIDES:
+            with SIDES[name](upstream) as side:
+                tell(name, *seen_of([side], [upstream], words.scale))
     return None
 
 
 def tell(name: str, seen: Seen) -> None:
     runs = [(f"{n} in flight", run) for n, run in seen.calls.items()]
     for what, run in [*runs, ("streams", seen.streams), ("streams, joined", seen.joined)]:
-        if run:
-            print(f"{name}, {what}: {run.told}, {run.errors} errors {run.sample}; CPU {run.where}", flush=True)
+        print(f"{name}, {what}: {run.told}, {run.errors} errors {run.sample}; CPU {run.where}", flush=True)
     first = f"p50 {statistics.median(seen.first_ms):.2f} and p95 {percentile(seen.first_ms, 95):.2f} ms"
     print(f"{name}: first token {first}; RSS {seen.rss_mb:.0f} MB, all {seen.all_mb:.0f} MB", flush=True)
 

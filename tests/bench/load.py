@@ -8,9 +8,10 @@ import re
 import resource
 import shutil
 import socket
+import statistics
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -115,6 +116,22 @@ def wrk(door: Door, at_once: int, lasts_s: int, *, stream: bool = False) -> Hear
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=WARM_S + lasts_s + ANSWER_S)
     return Heard(**json.loads(done.stderr.splitlines()[-1]), lasted_s=lasts_s)
+
+
+def together(runs: Sequence[Heard]) -> Heard:
+    """Several runs as one: of their percentiles the median."""
+    answers = sum(run.answers for run in runs)
+    cpu_ms = {
+        name: sum(run.cpu_ms.get(name, 0.0) * run.answers for run in runs) / max(1, answers) for name in runs[0].cpu_ms
+    }
+    p50, p95, p99 = (
+        round(statistics.median(at)) for at in zip(*((r.p50_us, r.p95_us, r.p99_us) for r in runs), strict=True)
+    )
+    broken, cut, late = (sum(at) for at in zip(*((r.broken, r.cut, r.late) for r in runs), strict=True))
+    return Heard(
+        answers, sum(run.counted for run in runs), broken, cut, late, p50, p95, p99,
+        next((run.sample for run in runs if run.sample), ""), sum(run.lasted_s for run in runs), cpu_ms,
+    )  # fmt: skip
 
 
 def until_idle(pids: Iterable[int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
@@ -14,6 +15,9 @@ from services.router.budgets.entries import Admit, Entry
 from services.router.budgets.ledger import Booked
 
 MOST_AT_ONCE = 64
+CROWD, PACE_S = 3, 0.008
+"""Where so many went together, the next transaction begins so long after that one: each costs as much as what three
+entries write, and of what comes meanwhile more go together. Who is alone waits for nobody."""
 MOST_WAITING = 1024
 MOST_GOING_ON = 4096
 """What calls that were admitted need waits where new ones are refused: settlements make room."""
@@ -29,7 +33,7 @@ class Waiting:
 
 @dataclass(slots=True, eq=False)
 class Queue:
-    """Takes turns: one transaction at a time, no timers."""
+    """Takes turns: one transaction at a time."""
 
     write: Write
     waiting: deque[Waiting] = field(default_factory=deque)
@@ -50,7 +54,10 @@ class Queue:
     async def _flush(self) -> None:
         try:
             while batch := self._next():
+                again = time.monotonic() + (PACE_S if len(batch) >= CROWD else 0.0)
                 await self._write(batch)
+                if (pause := again - time.monotonic()) > 0:
+                    await asyncio.sleep(pause)
         finally:
             self.flusher = None
             for one in self.waiting:  # it was cancelled, with all that the room does
