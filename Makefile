@@ -24,11 +24,11 @@ down:
 # Two lanes side by side, since most of these tests wait more than they work. When the fast rungs fail, nothing goes on.
 PYTEST := $(BIN)/python -m pytest -rs
 test: .venv/.dev check browser
-	@set -m; { $(PYTEST) tests/system tests/browser tests/sdk; a=$$?; [ $$a -gt 1 ] || $(PYTEST) tests/chaos && exit $$a; } \
+	@set -m; { $(PYTEST) tests/system tests/browser; a=$$?; [ $$a -gt 1 ] || $(PYTEST) tests/chaos && exit $$a; } \
 	  >.venv/lane.log 2>&1 & lane=$$!; \
 	end() { kill -INT -- -$$lane; wait $$lane; }; trap end INT TERM; \
 	$(PYTEST) tests/unit tests/contract || { end; exit 1; }; \
-	$(PYTEST) tests/doors tests/rpc tests/fuzz; one=$$?; wait $$lane; other=$$?; cat .venv/lane.log; \
+	$(PYTEST) tests/doors tests/rpc tests/sdk tests/fuzz; one=$$?; wait $$lane; other=$$?; cat .venv/lane.log; \
 	exit $$((one || other))
 
 bench: .venv/.dev

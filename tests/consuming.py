@@ -124,7 +124,7 @@ class World:
         )
         return list(await self.db.look(query, self.group, state))
 
-    async def until(self, holds: Callable[[], Awaitable[bool]], within_s: float = 10) -> None:
+    async def until(self, holds: Callable[[], Awaitable[bool]], within_s: float = 30) -> None:
         async with asyncio.timeout(within_s):
             while not await holds():
                 await asyncio.sleep(0.02)

@@ -19,7 +19,7 @@ from tests.house import ROOMS
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
 
-KEEPING, RUBBISH = 40, 40
+KEEPING, RUBBISH = 30, 30
 LONG = "😀" * 100_000
 RULED = [method for method in METHODS if any(breaches(method.request.DESCRIPTOR))]
 FIRST = [next(method for method in METHODS if method.room == room) for room in ROOMS]

@@ -120,7 +120,7 @@ BEGIN
                    coalesce(sum(b.requests), 0) AS requests
             FROM soma.budget_spend b WHERE b.tenant = of_tenant AND b.budget = f.id AND b.whose = p.one
                 AND b.bucket >= soma.window_begin(f.period, f.rolling, at)) s;
-        EXIT WHEN true = ALL (c.is_open);
+        EXIT WHEN c.is_open IS NULL OR true = ALL (c.is_open);
         PERFORM soma.open_account(of_tenant, b.id, u.scope, u.one, b.period, b.rolling, b.tier, at)
         FROM unnest(c.budgets, c.scopes, c.ones, c.is_open) AS u (budget, scope, one, is_open)
         JOIN soma.budgets b ON b.tenant = of_tenant AND b.id = u.budget WHERE NOT u.is_open;
