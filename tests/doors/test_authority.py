@@ -469,7 +469,7 @@ def secret(folder: Path, name: str) -> dict[str, Any]:
     return found
 
 
-async def until(true: Callable[[], bool], within_s: float = 5) -> None:
+async def until(true: Callable[[], bool], within_s: float = 15) -> None:
     async with asyncio.timeout(within_s):
         while not true():
             await asyncio.sleep(0.01)

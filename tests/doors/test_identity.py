@@ -554,7 +554,7 @@ def is_closed(channel: grpc.aio.Channel) -> bool:
         return True
 
 
-async def until(true: Callable[[], bool], within_s: float = 5) -> None:
+async def until(true: Callable[[], bool], within_s: float = 15) -> None:
     async with asyncio.timeout(within_s):
         while not true():
             await asyncio.sleep(0.01)
