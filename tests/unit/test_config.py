@@ -11,7 +11,7 @@ from services.common.modes import Mode
 
 LEAST = {
     "SOMAGENT_MODE": "PRODUCTION-ENTERPRISE",
-    "SPIFFE_ENDPOINT_SOCKET": "unix:///somewhere/workload.sock",
+    "SPIFFE_ENDPOINT_SOCKET": "unix:///somewhere/spiffe.sock",
     "SOMA_ISSUER": "https://issuer",
     "SOMA_JWKS_URL": "https://issuer/jwks",
     "SOMA_DATABASE_URL": "postgresql://host/soma",
@@ -22,7 +22,7 @@ LEAST = {
 def test_what_is_not_said_is_as_usual_and_what_belongs_to_others_is_passed_over() -> None:
     config = RoomConfig.told({**LEAST, "PATH": "/bin", "SOMA_OF_ANOTHER": "x"})
     assert (config.mode, config.listen, config.trace_ratio) == (Mode.PRODUCTION_ENTERPRISE, "127.0.0.1:0", 1.0)
-    assert (config.spiffe_socket, config.telemetry_dir) == ("unix:///somewhere/workload.sock", None)
+    assert (config.spiffe_socket, config.telemetry_dir) == ("unix:///somewhere/spiffe.sock", None)
 
 
 def test_numbers_and_paths_are_read_from_texts_and_a_text_of_digits_stays_one() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import uuid
 
-from services.router.decide.choose import TRIED, choose, next_after, replay
+from services.router.decide.choose import choose, next_after, replay
 from services.router.decide.examine import examine, most_of
 from services.router.decide.field import Field, in_order, prepare
 from services.router.decide.question import AUTO, DEFAULT_TIER, Moment, Question, Shape
@@ -18,7 +18,7 @@ from services.router.decide.refuse import refusal
 from soma.common.v1.model_pb2 import Decision
 
 __all__ = [
-    "AUTO", "DEFAULT_TIER", "TRIED", "Field", "Moment", "Question", "Shape", "decide", "most_of", "next_after",
+    "AUTO", "DEFAULT_TIER", "Field", "Moment", "Question", "Shape", "decide", "most_of", "next_after",
     "prepare", "replay",
 ]  # fmt: skip
 
