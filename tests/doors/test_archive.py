@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -17,8 +17,12 @@ from msgspec.structs import replace
 from services.common import schema
 from services.common.background import alongside
 from services.common.blobs import Blobs, open_blobs
+from services.common.db import Transaction
 from services.common.errors import Unavailable
 from services.common.log.log import Entry
+from services.common.log.postgres import leases
+from services.common.log.postgres.leases import Seat
+from services.common.log.postgres.member import Member
 from services.common.log.topics import TOPICS
 from services.common.outbox import Row
 from services.workers.archive import segments
@@ -265,11 +269,14 @@ async def test_a_fault_that_nobody_thought_of_stops_its_partition_alone(
     assert [entry.topic for entry in await archived(blobs)] == ["agent.routing"]
 
 
-async def test_two_archivers_of_one_partition_agree(world: World, blobs: Blobs) -> None:
+async def test_two_archivers_of_one_partition_agree(
+    world: World, blobs: Blobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One has lost its lease without knowing it, and writes what it has read; the other has read further."""
     await world.tell(*[a_row() for _ in range(4)])
     async with archiver(world.db, world.log, blobs) as slow:
         await slow.read()
+        monkeypatch.setattr(leases, "sit_down", away_for(seat_of(slow)))
         await until_free(world, by_force=True)
         await world.tell(*[a_row() for _ in range(4)])
         async with archiver(world.db, world.log, blobs) as quick:
@@ -480,13 +487,31 @@ async def an_old_day(world: World, days: int, *rows: Row) -> date:
 
 
 async def until_free(world: World, *, by_force: bool = False) -> None:
-    """Until nobody holds a partition for the archiver any more."""
+    """Until nobody holds a partition for the archiver any more. By force: what is held is taken away, and what was
+    being renewed just then too."""
     async with schema.administering(world.admin_url) as conn:
-        if by_force:
-            await conn.execute("UPDATE soma.log_groups SET expire_time = '-infinity', term = term + 1")
-            await conn.execute("UPDATE soma.log_members SET expire_time = '-infinity'")
 
-    async def free() -> bool:
-        return not await world.db.look("SELECT FROM soma.log_groups WHERE expire_time > now()")
+        async def free() -> bool:
+            if by_force:
+                await conn.execute("UPDATE soma.log_groups SET expire_time = '-infinity', term = term + 1")
+                await conn.execute("UPDATE soma.log_members SET expire_time = '-infinity'")
+            return not await world.db.look("SELECT FROM soma.log_groups WHERE expire_time > now()")
 
-    await world.until(free)
+        await world.until(free)
+
+
+def seat_of(archiver: Archiver) -> Seat:
+    assert isinstance(archiver.reader, Member)
+    return archiver.reader.seat
+
+
+def away_for(lost: Seat) -> Callable[[Transaction, Seat], Awaitable[None]]:
+    """Every member takes its seat but this one, which keeps what it believes to hold."""
+    sit_down = leases.sit_down
+
+    async def sit_down_unless_lost(tx: Transaction, seat: Seat) -> None:
+        if seat.member == lost.member:
+            raise Unavailable("STORE_UNAVAILABLE", "The store is away.")
+        await sit_down(tx, seat)
+
+    return sit_down_unless_lost

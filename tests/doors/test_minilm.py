@@ -1,4 +1,4 @@
-"""The real embedding model, in numpy and behind OpenAI's wire. Skipped where its packages are missing."""
+"""The real embedding model, alone and behind OpenAI's wire. Skipped where its packages are missing."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ async def test_texts_are_batched_by_length_and_each_is_read_once() -> None:
     texts = [[0] * length for length in (256, 3, 100, 100, 100, 3, 256, 2)]
     plan = list(batches(texts))
     assert sorted(n for batch in plan for n in batch) == list(range(len(texts)))
-    assert all(sum(len(texts[n]) for n in batch) <= 256 for batch in plan)
-    assert len(plan) == 4
+    assert all(len(batch) * max(len(texts[n]) for n in batch) <= 256 for batch in plan)
+    assert len(plan) == 5
 
 
 async def test_base64_and_floats_are_the_same_numbers(session: aiohttp.ClientSession, url: str) -> None:
@@ -171,9 +171,9 @@ async def test_as_many_texts_and_bytes_as_allowed_are_taken(session: aiohttp.Cli
 async def test_a_full_queue_refuses_with_retry_after_and_single_texts_go_on(
     session: aiohttp.ClientSession, minilm: MiniLM
 ) -> None:
-    made, go_on = embeddings_of(minilm, threads=1), threading.Event()
+    made, go_on = embeddings_of(minilm), threading.Event()
     async with served(made) as url:
-        made.lists.threads.submit(go_on.wait, 20)
+        made.lists.thread.submit(go_on.wait, 20)
         try:
             waiting = [asyncio.create_task(ask(session, url, [CAT, LAW])) for _ in range(MOST_AT_ONCE)]
             await until(lambda: made.lists.places.taken == MOST_AT_ONCE)
@@ -189,9 +189,9 @@ async def test_a_full_queue_refuses_with_retry_after_and_single_texts_go_on(
 
 
 async def test_whoever_hangs_up_gives_the_place_back(minilm: MiniLM) -> None:
-    made, go_on = embeddings_of(minilm, threads=1), threading.Event()
+    made, go_on = embeddings_of(minilm), threading.Event()
     async with served(made) as url:
-        made.lists.threads.submit(go_on.wait, 20)
+        made.lists.thread.submit(go_on.wait, 20)
         try:
             async with aiohttp.ClientSession() as session:
                 asking = asyncio.create_task(ask(session, url, [CAT, LAW]))

@@ -6,8 +6,8 @@ it too late. People say what they want at the beginning or at the end. Whoever l
 
 from __future__ import annotations
 
-BEGINNING, END = 150, 150
-"""Characters: together about 70 word pieces of English."""
+BEGINNING, END = 100, 100
+"""Characters: together about 50 word pieces of English."""
 
 
 def gist(text: str) -> str:

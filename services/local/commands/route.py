@@ -89,7 +89,8 @@ def read(files: Sequence[Path]) -> list[Row]:
 
 
 def opened() -> MiniLM | None:
-    """The embedder; without its files the router's own way of doing without is measured."""
+    """The embedder; without its files the router's own way of doing without is measured. numpy is told of its threads
+    before it is loaded."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from services.local.minilm import open_minilm
 

@@ -22,7 +22,8 @@ from aiohttp.typedefs import Handler
 from services.local.fault import Fault
 
 if TYPE_CHECKING:
-    from services.local.minilm import Floats, MiniLM, Pieces
+    from services.local.bert import Floats
+    from services.local.minilm import MiniLM, Pieces
 
 NAME = "all-MiniLM-L6-v2"
 DIMENSIONS = 384
@@ -86,13 +87,13 @@ class Places:
 
 @dataclass(slots=True)
 class Lane:
-    """Threads that read, one turn of each request at a time, first come, first served."""
+    """A thread that reads, one turn of each request at a time, first come, first served."""
 
-    threads: ThreadPoolExecutor
+    thread: ThreadPoolExecutor
     places: Places = field(default_factory=Places)
 
     async def turn(self, work: Callable[[Any], Result], what: Any) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self.threads, work, what)
+        return await asyncio.get_running_loop().run_in_executor(self.thread, work, what)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ class Embeddings:
 
 async def serve(host: str, port: int) -> web.AppRunner:
     """Load the model and listen. It serves until the process ends. Fault when it cannot."""
-    embeddings = embeddings_of(await asyncio.to_thread(opened), threads())
+    embeddings = embeddings_of(await asyncio.to_thread(opened))
     try:
         return await listen(embeddings, host, port)
     except OSError as fault:
@@ -153,18 +154,16 @@ async def listen(embeddings: Embeddings, host: str, port: int) -> web.AppRunner:
 
 
 def opened() -> MiniLM:
-    """The model, with no threads but ours: numpy is told before it is loaded."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         from services.local.minilm import open_minilm
     except ImportError as fault:
         raise Fault(f"A part of the embedding model is missing ({fault}). Remove .venv and run: make up") from fault
-    return open_minilm()
+    return open_minilm(threads())
 
 
-def embeddings_of(minilm: MiniLM, threads: int) -> Embeddings:
-    return Embeddings(minilm, Lane(ThreadPoolExecutor(1, "alone")), Lane(ThreadPoolExecutor(threads, "lists")))
+def embeddings_of(minilm: MiniLM) -> Embeddings:
+    return Embeddings(minilm, Lane(ThreadPoolExecutor(1, "alone")), Lane(ThreadPoolExecutor(1, "lists")))
 
 
 def app(embeddings: Embeddings) -> web.Application:
@@ -178,7 +177,7 @@ def app(embeddings: Embeddings) -> web.Application:
 
 
 def threads() -> int:
-    """For lists: half of the cores, since rooms and the other model want some too."""
+    """That read a batch: half of the cores, since rooms and the other model want some too."""
     return min(MOST_THREADS, max(1, len(os.sched_getaffinity(0)) // 2))
 
 
