@@ -21,15 +21,17 @@ up: .venv/.run
 down:
 	@test ! -x $(BIN)/soma || $(BIN)/soma down
 
-# Two lanes side by side, since most of these tests wait more than they work. When the fast rungs fail, nothing goes on.
+# Three lanes side by side, since most of these tests wait more than they work. When the fast rungs fail, nothing goes on.
 PYTEST := $(BIN)/python -m pytest -rs
 test: .venv/.dev check browser
-	@set -m; { $(PYTEST) tests/system tests/browser; a=$$?; [ $$a -gt 1 ] || $(PYTEST) tests/chaos && exit $$a; } \
-	  >.venv/lane.log 2>&1 & lane=$$!; \
-	end() { kill -INT -- -$$lane; wait $$lane; }; trap end INT TERM; \
+	@set -m; lanes=(); fault=0; \
+	lane() { $(PYTEST) "$$@" >.venv/lane-$${#lanes[@]}.log 2>&1 & lanes+=($$!); }; \
+	end() { for one in "$${lanes[@]}"; do kill -INT -- -$$one; wait $$one; done; }; trap end INT TERM; \
+	lane tests/system tests/browser; \
 	$(PYTEST) tests/unit tests/contract || { end; exit 1; }; \
-	$(PYTEST) tests/doors tests/rpc tests/sdk tests/fuzz; one=$$?; wait $$lane; other=$$?; cat .venv/lane.log; \
-	exit $$((one || other))
+	lane tests/chaos; \
+	$(PYTEST) tests/doors tests/rpc tests/sdk tests/fuzz || fault=1; \
+	for n in "$${!lanes[@]}"; do wait $${lanes[n]} || fault=1; cat .venv/lane-$$n.log; done; exit $$fault
 
 bench: .venv/.dev
 	@$(BIN)/python -m tests.bench
