@@ -29,8 +29,8 @@ test: .venv/.dev check browser
 	end() { for one in "$${lanes[@]}"; do kill -INT -- -$$one; wait $$one; done; }; trap end INT TERM; \
 	lane tests/system tests/browser; \
 	$(PYTEST) tests/unit tests/contract || { end; exit 1; }; \
-	lane tests/chaos; \
-	$(PYTEST) tests/doors tests/rpc tests/sdk tests/fuzz || fault=1; \
+	lane tests/chaos tests/fuzz; \
+	$(PYTEST) tests/doors tests/rpc tests/sdk || fault=1; \
 	for n in "$${!lanes[@]}"; do wait $${lanes[n]} || fault=1; cat .venv/lane-$$n.log; done; exit $$fault
 
 bench: .venv/.dev

@@ -1,7 +1,7 @@
 """BERT (Devlin et al. 2018, arXiv:1810.04805) as a graph for ONNX Runtime, from weights that stay where they are.
 
 The operators of "com.microsoft" are ONNX Runtime's own: attention over all heads, a sum with its norm, GELU with its
-bias. A text's vector is the mean of its pieces' (all-MiniLM-L6-v2; Wang et al. 2020, arXiv:2002.10957), of length 1.
+bias.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ OPSETS = {"": 20, "com.microsoft": 1}
 IR_VERSION = 10
 EPSILON = 1e-12
 ERRORS = 3
+"""What ONNX Runtime says at least, by its numbers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import re
 import shutil
@@ -26,28 +27,28 @@ FETCH_S, FORMAT_S = 600.0, 60.0
 
 
 def fetch(folder: Path, say: Callable[[str], None]) -> None:
-    """Bring the broker's jars into the folder, once. Fault when Java or Maven is missing or the jars do not come."""
+    """Bring the broker's jars into the folder, once. Fault when Java or Maven is missing or the jars do not come. Who
+    else wants them there at the same time waits for the first."""
     java()
     jars = jars_of(folder)
-    if jars.exists():
-        return
+    for place in (folder.parent, folder):  # of what it makes above, mkdir gives the mode to none
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with jars.with_name(f"{jars.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not jars.exists():
+            bring(jars, say)
+
+
+def bring(jars: Path, say: Callable[[str], None]) -> None:
     maven = shutil.which("mvn")
     if maven is None:
         raise Fault(f"Maven brings Kafka's jars and is missing. {advice('maven')}")
     say("Fetching Kafka's jars by Maven, once: 44 MB.")
     half = jars.with_name(f"{jars.name}.half")
     shutil.rmtree(half, ignore_errors=True)
-    for place in (folder.parent, folder, half):  # of what it makes above, mkdir gives the mode to none
-        place.mkdir(parents=True, exist_ok=True, mode=0o700)
-    words = [
-        maven,
-        "-q",
-        "-B",
-        "-f",
-        str(MESH / "pom.xml"),
-        "dependency:copy-dependencies",
-        f"-DoutputDirectory={half}",
-    ]
+    half.mkdir(mode=0o700)
+    wish = ["dependency:copy-dependencies", f"-DoutputDirectory={half}"]
+    words = [maven, "-q", "-B", "-f", str(MESH / "pom.xml"), *wish]
     result = subprocess.run(words, capture_output=True, text=True, timeout=FETCH_S, check=False)  # noqa: S603
     if result.returncode != 0:
         said = next((line for line in result.stdout.splitlines() if "ERROR" in line), "it gave no reason")

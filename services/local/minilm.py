@@ -1,5 +1,6 @@
-"""all-MiniLM-L6-v2 through ONNX Runtime: texts to vectors of length 1, as sentence-transformers makes them, without
-torch. Where texts are read together, the shorter ones are filled up, and what fills them is seen by nobody.
+"""all-MiniLM-L6-v2 (Wang et al. 2020, arXiv:2002.10957) through ONNX Runtime: texts to vectors of length 1, as
+sentence-transformers makes them, without torch. A text's vector is the mean of its pieces'. Where texts are read
+together, the shorter ones are filled up, and what fills them is seen by nobody.
 """
 
 from __future__ import annotations

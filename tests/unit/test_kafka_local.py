@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,11 @@ def test_jars_that_are_there_are_not_fetched_again(tmp_path: Path, programs: Pat
     program(programs / "java", JAVA_17)
     kafka.jars_of(tmp_path / "kafka").mkdir(parents=True)
     kafka.fetch(tmp_path / "kafka", pytest.fail)
+
+
+def test_jars_that_several_want_at_once_are_fetched_once(tmp_path: Path, programs: Path) -> None:
+    program(programs / "java", JAVA_17)
+    program(programs / "mvn", f"#!/bin/sh\necho asked >> {tmp_path / 'asked'}\n")
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(lambda _: kafka.fetch(tmp_path / "kafka", print), range(4), timeout=20))
+    assert (tmp_path / "asked").read_text() == "asked\n"
