@@ -181,6 +181,7 @@ async def running_server(name: str, folder: Path, authority: Authority) -> Async
         "SOMA_ISSUER": ISSUER,
         "SOMA_JWKS_URL": "http://127.0.0.1:9/oidc/jwks",
         "SOMA_DATABASE_URL": "postgresql://127.0.0.1:9/none",
+        "SOMA_KEYS_URL": f"file://{folder / 'keys'}",
         "SOMA_ISSUER_DIR": str(folder / "issuer"),
         "SOMA_TELEMETRY_DIR": str(folder / name),
     }

@@ -1,6 +1,6 @@
 """What a streamed token costs the router: from the provider's bytes to a gRPC message, over mTLS.
 
-The fake provider paces its words, so that each comes in a network read of its own; then it sends 64 at a time.
+The fake provider paces its words, so that each is a write of its own, quickly and slowly; then it sends 64 at a time.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tests.house import House, open_house
 
 STREAMS = 16
 WORDS, PACE_MS = 1600, 4.0
+WORDS_SLOW, PACE_SLOW_MS = 200, 30.0
 WORDS_JOINED, JOINED, TIMES_JOINED = 4096, 64, 4
 ROUNDS = 2
 
@@ -48,15 +49,18 @@ async def measured(scale: float) -> list[Figure]:
         await house.start("router")
         fake.behave(words=50)
         await spoken(house, Seen())
-        apart, joined = Seen(), Seen()
+        apart, slow, joined = Seen(), Seen(), Seen()
         for _ in range(ROUNDS):
             fake.behave(words=max(100, round(WORDS / ROUNDS * scale)), pace_ms=PACE_MS, joined=1)
             await spoken(house, apart)
+            fake.behave(words=max(20, round(WORDS_SLOW / ROUNDS * scale)), pace_ms=PACE_SLOW_MS, joined=1)
+            await spoken(house, slow)
             fake.behave(words=WORDS_JOINED, pace_ms=0, joined=JOINED)
             for _ in range(max(1, round(TIMES_JOINED / ROUNDS * scale))):
                 await spoken(house, joined)
         return [
-            Figure("CPU a token, each in a read of its own", apart.cost_us, "µs", 70, at_most=True, note=told(apart)),
+            Figure("CPU a token, 250 a second", apart.cost_us, "µs", 70, at_most=True, note=told(apart)),
+            Figure("CPU a token, 33 a second, a message each", slow.cost_us, "µs", note=told(slow)),
             Figure("CPU a token, 64 in a write", joined.cost_us, "µs", note=told(joined)),
             Figure("joined / apart", joined.cost_us / apart.cost_us),
         ]

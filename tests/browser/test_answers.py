@@ -112,15 +112,15 @@ def test_stop_keeps_what_was_written_and_the_conversation_goes_on(member: Visito
 
 
 def test_two_tabs_that_watch_one_turn_see_the_same(member: Visitor) -> None:
-    turn = member.ask(SLOWLY)
+    turn = member.ask("script:words=200 script:pace=50")
     turn.has_begun("word5")
     other = member.another_tab()
     other.page.goto(member.page.url)
     twin = other.turn(0)
     twin.has_begun("word15")
 
-    turn.is_answered(words(60))
-    twin.is_answered(words(60))
+    turn.is_answered(words(200))
+    twin.is_answered(words(200))
 
 
 def test_seven_tabs_of_one_browser_all_stream_at_once(member: Visitor) -> None:

@@ -14,8 +14,8 @@ import pytest
 from tests.system.edge import Client, Event, kind, text_of, until
 from tests.system.mesh import Mesh, running_mesh, wait_until
 
-LONG = "script:words=150 script:pace=20"
-ALL = " ".join(f"word{n}" for n in range(1, 151))
+LONG, LONGER = "script:words=150 script:pace=20", "script:words=3000 script:pace=20"
+ALL, ALL_LONGER = (" ".join(f"word{n}" for n in range(1, words + 1)) for words in (150, 3000))
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_an_answer_is_completed_though_a_part_dies_in_the_middle(mesh: Mesh, cli
 def test_a_turn_ends_with_its_text_when_a_room_dies_in_the_middle(
     mesh: Mesh, client: Client, part: str, reason: str
 ) -> None:
-    seen = until(client.stream("POST", "/v1/chat:stream", {"text": LONG}), words=10)
+    seen = until(client.stream("POST", "/v1/chat:stream", {"text": LONGER}), words=10)
     died = time.monotonic()
 
     mesh.kill(part)
@@ -83,7 +83,7 @@ def test_a_turn_ends_with_its_text_when_a_room_dies_in_the_middle(
     assert events[-1]["error"]["reason"] == reason
     turn = client.call("GET", f"/v1/{events[0]['accepted']['turn']}").json
     assert (turn["state"], turn["answer"]) == ("STATE_FAILED", text_of(events))
-    assert ALL.startswith(turn["answer"])
+    assert ALL_LONGER.startswith(turn["answer"])
     wait_until(lambda: is_well(mesh), 30, f"{part} being back")
     assert kind(client.ask("and again", conversation=events[0]["accepted"]["conversation"])[-1]) == "done"
 

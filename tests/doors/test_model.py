@@ -113,7 +113,7 @@ async def test_it_ends_at_once_when_told() -> None:
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert await process.wait() == 0
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
 
 
 async def test_a_taken_port_is_told_in_one_sentence(url: str) -> None:

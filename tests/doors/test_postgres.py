@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import os
 import shutil
 import signal
-import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
@@ -42,27 +40,6 @@ async def connected(url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record
     finally:
         with contextlib.suppress(*CUT):
             await conn.close(timeout=1)
-
-
-async def seconds_to_ready(folder: Path) -> float:
-    began = time.monotonic()
-    async with running_postgres(folder):
-        return time.monotonic() - began
-
-
-async def best_of(tries: Iterable[Path], bound_s: float) -> float:
-    """The shortest start of a few: other programs on this machine must not fail the law."""
-    best = math.inf
-    for folder in tries:
-        best = min(best, await seconds_to_ready(folder))
-        if best < bound_s:
-            break
-    return best
-
-
-async def test_a_new_server_is_ready_within_a_second_and_a_half_and_an_old_one_within_half(tmp_path: Path) -> None:
-    assert await best_of([tmp_path / str(n) for n in range(5)], 1.5) < 1.5
-    assert await best_of([tmp_path / "0"] * 5, 0.5) < 0.5
 
 
 async def test_it_wants_a_password_and_listens_on_loopback_alone(folder: Path) -> None:

@@ -72,6 +72,16 @@ async def test_what_one_read_returned_is_one_piece(bench: Bench) -> None:
     assert len(pieces) <= 6
 
 
+async def test_a_quick_stream_is_read_at_ticks_and_a_slow_one_word_by_word(bench: Bench) -> None:
+    quick, slow = Behaviour(words=200, pace_ms=2), Behaviour(words=8, pace_ms=60)
+    pieces, end = await bench.ask(quick)
+    assert isinstance(end, End) and "".join(pieces) == said(quick)
+    assert 2 <= len(pieces) < 100
+    pieces, end = await bench.ask(slow)
+    assert isinstance(end, End) and "".join(pieces) == said(slow)
+    assert len(pieces) == 8
+
+
 @pytest.mark.parametrize("finish", ["stop", "length", "content_filter", "tool_calls"])
 async def test_finish_reasons_are_ours(bench: Bench, finish: str) -> None:
     _, end = await bench.ask(Behaviour(finish=finish))

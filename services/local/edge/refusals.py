@@ -34,6 +34,11 @@ KEY_ELSEWHERE = (
     "An API key opens the OpenAI paths alone. Sign in, and send your token here.",
 )
 """The room's own words: to the edge a key is but a token that is none."""
+NO_TOKEN = (
+    code_pb2.UNAUTHENTICATED,
+    "TOKEN_REFUSED",
+    f"What was sent is no token. Sign in again; the OpenAI paths take an API key ({PREFIX}) too: soma key create",
+)
 KEYS_UNKNOWN = (
     code_pb2.UNAVAILABLE,
     "ROOM_UNAVAILABLE",
@@ -47,6 +52,7 @@ STRANGER = (
 )
 
 JSON = Mapping[str, Any]
+LIKE_A_JWT = r"Bearer [^.]+\.[^.]+\.[^.]*"
 DETAILS, GRPC_WEB = "grpc-status-details-bin", "application/grpc-web+proto"
 
 
@@ -55,6 +61,7 @@ def mappers() -> list[JSON]:
     return [
         {**in_json(of_details("Jwks_remote_fetch"), *KEYS_UNKNOWN), "status_code": 503},
         in_json(with_key(), *KEY_ELSEWHERE),
+        in_json(with_no_token(), *NO_TOKEN),
         *(in_json(of_status(status), *refusal) for status, refusal in REFUSALS.items()),
         {**in_json(of_status(403), *REFUSALS[401]), "status_code": 401},  # another audience: a room would say 401 too
         in_json(of_status(500, "GE"), *REFUSALS[503]),
@@ -81,6 +88,7 @@ def grpc_refusals() -> list[tuple[JSON, tuple[int, str, str]]]:
         (of_details("Jwks_remote_fetch"), KEYS_UNKNOWN),
         (of_details("rbac_access_denied"), STRANGER),
         (with_key(), KEY_ELSEWHERE),
+        (with_no_token(), NO_TOKEN),
         *((of_status(status), refusal) for status, refusal in known.items()),
         (of_status(500, "GE"), REFUSALS[503]),
         (of_status(400, "GE"), REFUSALS[400]),
@@ -144,7 +152,16 @@ def of_status(status: int, comparison: str = "EQ") -> JSON:
 
 def with_key() -> JSON:
     """Replies that refuse an API key as a token."""
-    header = {"name": "authorization", "string_match": {"prefix": f"Bearer {PREFIX}"}}
+    return authorized({"string_match": {"prefix": f"Bearer {PREFIX}"}})
+
+
+def with_no_token() -> JSON:
+    """Replies that refuse what has not the shape of a token: another gateway's key, say."""
+    return authorized({"string_match": {"safe_regex": {"regex": LIKE_A_JWT}}, "invert_match": True})
+
+
+def authorized(how: JSON) -> JSON:
+    header = {"name": "authorization", **how}
     return {"and_filter": {"filters": [of_status(401), {"header_filter": {"header": header}}]}}
 
 

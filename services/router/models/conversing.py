@@ -1,7 +1,7 @@
 """One question to a provider over HTTP, and its stream. What is asked and what is said, each wire knows.
 
-Of a stream, what one network read returned becomes one piece of text: under load pieces grow, and nothing waits for a
-timer. Answers in one piece are in whole.py.
+Of a stream, what one network read returned becomes one piece of text: under load, and of a quick stream, pieces grow.
+Answers in one piece are in whole.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from aiohttp.client_proto import ResponseHandler
 from services.common.telemetry import log
 from services.router.models import Broken, End, Piece, Prompt, Reasoning, Refusing
 from services.router.models.arriving import Arriving
-from services.router.models.patience import Patience, finish, read
+from services.router.models.patience import Pace, Patience, finish, read
 from services.router.models.refusals import refuse_complaint
 
 MOST_REASONING_BYTES = 1024 * 1024
@@ -73,15 +73,18 @@ async def converse(wire: Wire, prompt: Prompt) -> AsyncGenerator[Piece | End]:
     answer, bounds = wire.answer(prompt), Bounds(wire.most_answer_bytes)
     async with posted(wire.session, wire.request(prompt), prompt, first_by) as response:
         await refuse_complaint(answer.provider, response)
+        pace = Pace(response)
         with Patience(response, first_by) as patience:
             while not answer.is_over:
                 if answer.finish_reason:
                     patience.until(monotonic() + AFTER_FINISH_S)
                 elif answer.has_said:
                     patience.until(min(over_by, monotonic() + limits.idle_s))
+                    await pace.gather()
                 data = await read(response, patience, answer)
                 if not data:
                     break
+                pace.has_read()
                 for piece in answer.take(data):
                     bounded = bounds.within(piece)
                     if bounded:
