@@ -5,6 +5,7 @@ together, the shorter ones are filled up, and what fills them is seen by nobody.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -25,6 +26,8 @@ MOST_PIECES = 256
 """Of a text; what comes after is not read. Two of them mark its beginning and its end."""
 BATCH_PIECES = 256
 """Read at once, filling counted: about 0.1 s. More is hardly faster, and others wait for longer."""
+MOST_THREADS = 4
+"""That read one batch. On two cores that are busy with other things, two are still quicker than one."""
 
 Pieces: TypeAlias = Sequence[int]
 """A text as numbers of word pieces, with its two marks."""
@@ -76,8 +79,8 @@ def batches(texts: Sequence[Pieces]) -> Iterator[list[int]]:
         yield batch
 
 
-def open_minilm(threads: int = 1) -> MiniLM:
-    """Load the model, 0.2 s from a warm disk. So many threads read one batch. Fault when its files are missing."""
+def open_minilm() -> MiniLM:
+    """Load the model, 0.2 s from a warm disk. Fault when its files are missing."""
     folder = model_folder()
     try:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -89,7 +92,7 @@ def open_minilm(threads: int = 1) -> MiniLM:
                 tokenizer,
                 words=file.get_tensor("embeddings.word_embeddings.weight"),
                 positions=positions + file.get_tensor("embeddings.token_type_embeddings.weight")[0],
-                layers=open_bert(file.get_tensor, LAYERS, HEADS, threads),
+                layers=open_bert(file.get_tensor, LAYERS, HEADS, min(MOST_THREADS, len(os.sched_getaffinity(0)))),
             )
     except (OSError, SafetensorError) as fault:
         raise Fault(f"The embedding model cannot be read: {fault}. Remove .venv and run: make up") from fault

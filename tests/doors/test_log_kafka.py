@@ -196,6 +196,26 @@ async def test_a_commit_that_was_under_way_does_not_undo_where_a_group_was_put(e
         assert (await engine.log.standing(group))[run[0].place] == run[0].offset
 
 
+async def test_what_was_given_out_before_a_group_was_put_elsewhere_does_not_count_when_it_is_given_out_again(
+    engine: Engine,
+) -> None:
+    group, key = a_group(), a_key()
+    await engine.log.stand(group, await ends(engine))
+    async with engine.log.reader(group, [TOPIC]) as reader:
+        ids = await tell(engine, *(a_row(key) for _ in range(3)))
+        await engine.publish()
+        run = await first_run(reader)
+        await engine.log.stand(group, {run[0].place: run[0].offset})
+        again = await first_run(reader)
+        assert [entry.id for entry in again] == ids
+        with pytest.raises(LeaseLost):
+            await handle(engine, reader, run)
+        await reader.commit(run)
+        assert (await engine.log.standing(group))[run[0].place] == run[0].offset
+        await handle(engine, reader, again)
+        assert await engine.log.standing(group) == await ends(engine)
+
+
 async def test_a_group_that_is_new_can_be_seen_at_the_beginning_before_it_has_done_anything(engine: Engine) -> None:
     group = a_group()
     async with engine.log.reader(group, [TOPIC]) as reader:

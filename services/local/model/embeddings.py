@@ -36,7 +36,6 @@ RETRY_AFTER_S = 1
 BODY_S = 10.0
 TURN_CHARACTERS = 64 * 1024
 """Cut into pieces in one turn, about 30 ms, unless one text has more."""
-MOST_THREADS = 4
 encode = msgspec.json.Encoder().encode
 
 Result = TypeVar("Result")
@@ -159,7 +158,7 @@ def opened() -> MiniLM:
         from services.local.minilm import open_minilm
     except ImportError as fault:
         raise Fault(f"A part of the embedding model is missing ({fault}). Remove .venv and run: make up") from fault
-    return open_minilm(threads())
+    return open_minilm()
 
 
 def embeddings_of(minilm: MiniLM) -> Embeddings:
@@ -174,11 +173,6 @@ def app(embeddings: Embeddings) -> web.Application:
         web.post("/v1/embeddings", embeddings.embed),
     ])  # fmt: skip
     return app
-
-
-def threads() -> int:
-    """That read a batch: half of the cores, since rooms and the other model want some too."""
-    return min(MOST_THREADS, max(1, len(os.sched_getaffinity(0)) // 2))
 
 
 async def body_of(request: web.Request) -> bytes:
