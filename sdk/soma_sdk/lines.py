@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import grpclib.client
+from grpclib.client import Handler
 from grpclib.config import Configuration
 
 from soma_sdk.apart import apart
 from soma_sdk.errors import Details, Unavailable, lost
+from soma_sdk.goaway import Protocol
 from soma_sdk.svid import Svid
 
 CONNECT_S = 10.0
@@ -21,6 +23,13 @@ AGAIN_S = 1.0
 
 class Channel(grpclib.client.Channel):
     """Closes at once. asyncio waits half a minute for the other end's TLS goodbye, and gRPC servers send none."""
+
+    @property
+    def is_leaving(self) -> bool:
+        return isinstance(self._protocol, Protocol) and self._protocol.is_leaving
+
+    def _protocol_factory(self) -> Protocol:
+        return Protocol(Handler(), self._config, self._h2_config)
 
     def close(self) -> None:
         transport = getattr(self._protocol.connection, "_transport", None) if self._protocol else None
@@ -65,7 +74,7 @@ class Lines:
             line.close_when_idle()
 
     def retire(self, line: Line) -> None:
-        """Let no new call begin on it: it has been silent for too long."""
+        """Let no new call begin on it."""
         line.retired = True
         if self._line is line:
             self._line = None
@@ -86,6 +95,8 @@ class Lines:
         if self._line and time.monotonic() >= self._look_at and self._svid_changed(self._line):
             self._look_at = time.monotonic() + CONNECT_S  # meanwhile others go on with the old one
             await self._replace(self._line)
+        if self._line and self._line.channel.is_leaving:
+            self.retire(self._line)
         if self._line is None:
             self._line = self._made()
         line = self._line

@@ -140,7 +140,7 @@ def test_conversations_are_found_again_renamed_and_deleted(member: Visitor) -> N
     row.hover()
     row.get_by_test_id("rename").click()
     member.see("title-field").fill("boats")
-    with member.page.expect_request(lambda request: request.method == "PATCH"):
+    with member.page.expect_response(lambda response: response.request.method == "PATCH"):
         member.see("title-field").press("Enter")
     member.see("new-chat").click()
     expect(member.see("welcome")).to_be_visible()
