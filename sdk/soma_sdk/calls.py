@@ -24,7 +24,7 @@ from grpclib.exceptions import ProtocolError, StreamTerminatedError
 from h2.exceptions import H2Error
 
 from soma_sdk.apart import apart
-from soma_sdk.errors import TooLate, Unauthenticated, Unavailable, error_of
+from soma_sdk.errors import NotTaken, TooLate, Unauthenticated, Unavailable, error_of
 from soma_sdk.lines import Line, Lines
 from soma_sdk.patience import Patience
 from soma_sdk.tokens import Tokens
@@ -69,6 +69,7 @@ class Calls:
     ) -> AsyncIterator[A]:
         """The messages of one stream. A cut, by the connection or by silence, is Unavailable."""
         token, renewed = await self.tokens.current(), False
+        patience = Patience(within_s)
         while True:
             try:
                 async for message in self._stream_once(route, request, answer, token, within_s):
@@ -77,6 +78,8 @@ class Calls:
                 if renewed or (fresh := await self.tokens.after(token)) == token:
                     raise
                 token, renewed = fresh, True
+            except NotTaken as fault:
+                await patience.wait(fault)
             else:
                 return
 
@@ -88,7 +91,7 @@ class Calls:
             try:
                 return await self._unary_admitted(route, request, answer, max(ends_at - time.monotonic(), 0.001))
             except Unavailable as fault:
-                if not may_repeat:
+                if not may_repeat and not isinstance(fault, NotTaken):
                     raise
                 await patience.wait(fault)
 

@@ -97,6 +97,10 @@ class Unavailable(SomaError):
     code = Status.UNAVAILABLE
 
 
+class NotTaken(Unavailable):
+    """It is certain that the call was not made: whatever it is, it may be made again."""
+
+
 class TooLate(SomaError):
     """The deadline has passed."""
 

@@ -6,12 +6,16 @@ unless it tells of an error.
 
 from __future__ import annotations
 
-from typing import Any
+from asyncio import BaseTransport
+from collections.abc import Callable
 
-from grpclib.protocol import H2Protocol
+from grpclib.protocol import EventsProcessor, H2Protocol, Stream
 
-HEAD = 9
+from soma_sdk.errors import NotTaken
+
+HEAD, LEAST = 9, 8
 GOAWAY, NO_ERROR = 0x07, 0
+ALL = 2**31 - 1
 
 
 class Frames:
@@ -29,35 +33,55 @@ class Frames:
             end = payload + int.from_bytes(data[at : at + 3], "big")
             if end > len(data):
                 break
-            if data[at + 3] == GOAWAY and number(data, payload + 4) == NO_ERROR:
+            if data[at + 3] == GOAWAY and end - payload >= LEAST and number(data, payload + 4) == NO_ERROR:
                 kept.append(data[begin:at])
-                begin, last = end, number(data, payload) & 0x7FFFFFFF
+                begin, last = end, number(data, payload) & ALL
             at = end
         kept.append(data[begin:at])
         self._rest = data[at:]
         return b"".join(kept), last
 
 
+class Processor(EventsProcessor):
+    """Ends the calls that the server does not take, above the last one, also those that come only now."""
+
+    last = ALL
+
+    def register(self, stream: Stream) -> Callable[[], None]:
+        if (stream.id or 0) > self.last:
+            stream.reset_nowait()
+            self.connection.stream_close_waiter.set()  # it leaves its place to the next that waits for one
+            raise not_taken()
+        return super().register(stream)
+
+    def leave(self, last: int) -> None:
+        self.last = last
+        for id, stream in list(self.streams.items()):
+            if id > last and stream.wrapper:
+                stream.wrapper.cancel(not_taken())
+
+
 class Protocol(H2Protocol):
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.is_leaving = False
-        """New calls belong on another connection."""
-        self._frames = Frames()
+    processor: Processor
+    is_leaving = False
+    """New calls belong on another connection."""
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        super().connection_made(transport)
+        self.processor, self._frames = Processor(self.handler, self.connection), Frames()
 
     def data_received(self, data: bytes) -> None:
         heard, last = self._frames.take(data)
         if heard:
             super().data_received(heard)
         if last is not None:
-            self._leave(last)
+            self.is_leaving = True
+            self.processor.leave(last)
 
-    def _leave(self, last: int) -> None:
-        """End the calls that the server has not taken: those above the last one."""
-        self.is_leaving = True
-        for id, stream in list(self.processor.streams.items()):
-            if id > last:
-                stream.__terminated__("The server had let go of the connection before it took the call.")
+
+def not_taken() -> NotTaken:
+    why = "The server let go of the connection before it took the call."
+    return NotTaken("ROOM_UNAVAILABLE", why, retry_after_s=0.0)
 
 
 def number(data: bytes, at: int) -> int:

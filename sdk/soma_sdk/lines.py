@@ -43,11 +43,7 @@ class Line:
 
     def __init__(self, channel: Channel, stamp: tuple[int, ...]) -> None:
         self.channel, self.stamp = channel, stamp
-        self.running, self.retired = 0, False
-
-    def close_when_idle(self) -> None:
-        if self.retired and not self.running:
-            self.channel.close()
+        self.running = 0
 
 
 class Lines:
@@ -61,6 +57,8 @@ class Lines:
         """Something was answered once. Before that nothing is tried twice: address or certificate may be wrong."""
         self._look_at = 0.0
         self._line: Line | None = self._made()
+        self._retired = set[Line]()
+        """They are closed when their last call ended."""
 
     @asynccontextmanager
     async def line(self) -> AsyncIterator[Line]:
@@ -68,17 +66,18 @@ class Lines:
         line = await self._current()
         line.running += 1
         try:
+            await self._connect(line)
             yield line
         finally:
             line.running -= 1
-            line.close_when_idle()
+            self._close_when_idle(line)
 
     def retire(self, line: Line) -> None:
         """Let no new call begin on it."""
-        line.retired = True
         if self._line is line:
             self._line = None
-        line.close_when_idle()
+        self._retired.add(line)
+        self._close_when_idle(line)
 
     def lost(self, why: str) -> Unavailable:
         """The call broke off."""
@@ -88,20 +87,25 @@ class Lines:
         return Unavailable("ROOM_UNAVAILABLE", f"No answer from {self.address}: {why} {hint}")
 
     def close(self) -> None:
-        if self._line:
-            self._line.channel.close()
+        """All of them, whatever still runs."""
+        for line in (self._line, *self._retired):
+            if line:
+                line.channel.close()
+
+    def _close_when_idle(self, line: Line) -> None:
+        if line in self._retired and not line.running:
+            self._retired.discard(line)
+            line.channel.close()
 
     async def _current(self) -> Line:
         if self._line and time.monotonic() >= self._look_at and self._svid_changed(self._line):
             self._look_at = time.monotonic() + CONNECT_S  # meanwhile others go on with the old one
-            await self._replace(self._line)
+            await self._replace()
         if self._line and self._line.channel.is_leaving:
             self.retire(self._line)
         if self._line is None:
             self._line = self._made()
-        line = self._line
-        await self._connect(line)
-        return line
+        return self._line
 
     def _svid_changed(self, line: Line) -> bool:
         try:
@@ -109,7 +113,7 @@ class Lines:
         except OSError:  # being replaced just now
             return False
 
-    async def _replace(self, old: Line) -> None:
+    async def _replace(self) -> None:
         """The new connection before the old one: if it does not come up, things stay as they are for a moment."""
         fresh: Line | None = None
         try:
@@ -122,9 +126,9 @@ class Lines:
             if isinstance(fault, Unavailable):
                 return
             raise
+        if self._line:
+            self.retire(self._line)
         self._line, self._look_at = fresh, 0.0
-        old.retired = True
-        old.close_when_idle()
 
     def _made(self) -> Line:
         """A connection with the certificate as it is now, not yet dialled. Raises Unavailable when there is none."""

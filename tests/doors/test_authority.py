@@ -105,6 +105,7 @@ async def test_a_process_number_that_came_back_is_another_process(
 ) -> None:
     place.authority.admit(os.getpid(), "agent")
     assert await identity_at(place) == AGENT
+    await until(lambda: place.authority.front is not None and not place.authority.front.asking)
     monkeypatch.setattr(process, "born_of", lambda pid: f"later than {born_of(pid)}")
     with pytest.raises(Denied):
         await identity_at(place)

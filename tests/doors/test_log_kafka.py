@@ -208,9 +208,10 @@ async def test_what_was_given_out_before_a_group_was_put_elsewhere_does_not_coun
         await engine.log.stand(group, {run[0].place: run[0].offset})
         again = await first_run(reader)
         assert [entry.id for entry in again] == ids
-        with pytest.raises(LeaseLost):
-            await handle(engine, reader, run)
-        await reader.commit(run)
+        for late in (run, [*run, *again]):
+            with pytest.raises(LeaseLost):
+                await handle(engine, reader, late)
+            await reader.commit(late)
         assert (await engine.log.standing(group))[run[0].place] == run[0].offset
         await handle(engine, reader, again)
         assert await engine.log.standing(group) == await ends(engine)

@@ -140,10 +140,11 @@ async def test_comments_do_not_prolong_the_wait_for_the_first_text(bench: Bench)
     assert time.monotonic() - began < LIMITS.total_s
 
 
-async def test_the_whole_answer_has_a_deadline(bench: Bench) -> None:
+@pytest.mark.parametrize("pace_ms", [2, 50])
+async def test_the_whole_answer_has_a_deadline(bench: Bench, pace_ms: float) -> None:
     bench.limits = replace(LIMITS, total_s=0.6)
     began = time.monotonic()
-    pieces, broken = await bench.ask(Behaviour(words=10_000, pace_ms=50))
+    pieces, broken = await bench.ask(Behaviour(words=10_000, pace_ms=pace_ms))
     assert pieces
     assert isinstance(broken, Broken)
     assert time.monotonic() - began < 10

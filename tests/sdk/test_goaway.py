@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import StreamEnded
+from h2.settings import SettingCodes
 from hyperframe.frame import DataFrame, GoAwayFrame, PingFrame
 
 from soma_api.soma.agent.v1 import Text
@@ -57,16 +58,18 @@ class Answer:
 
 
 class Server:
-    """What each of its connections says to the calls on it, as bytes in one write."""
+    """What each of its connections says to the calls on it, as bytes in one write. The first takes so many at once."""
 
-    def __init__(self, *says: Callable[[Answer], bytes]) -> None:
-        self.says, self.connections = says, 0
+    def __init__(self, says: Sequence[Callable[[Answer], bytes]], streams: int) -> None:
+        self.says, self.streams, self.connections = says, streams, 0
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         say = self.says[self.connections]
         self.connections += 1
         h2 = H2Connection(H2Configuration(client_side=False))
         h2.initiate_connection()
+        if self.connections == 1:
+            h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: self.streams})
         writer.write(h2.data_to_send())
         while data := await reader.read(65536):
             for event in h2.receive_data(data):
@@ -77,8 +80,10 @@ class Server:
 
 
 @asynccontextmanager
-async def calling(house: House, folder: Path, *says: Callable[[Answer], bytes]) -> AsyncIterator[tuple[Calls, Server]]:
-    server = Server(*says)
+async def calling(
+    house: House, folder: Path, *says: Callable[[Answer], bytes], streams: int = 100
+) -> AsyncIterator[tuple[Calls, Server]]:
+    server = Server(says, streams)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.set_alpn_protocols(["h2"])
     for file, pem in zip(("key", "cert"), house.authority.svid("agent"), strict=False):
@@ -130,13 +135,29 @@ async def test_the_call_after_a_goaway_is_made_on_a_new_connection(house: House,
 
 
 @pytest.mark.usefixtures("svid")
-async def test_a_call_that_the_server_did_not_take_ends_and_a_read_is_made_again(house: House, tmp_path: Path) -> None:
+@pytest.mark.parametrize("route", [GET, MAKE])
+async def test_a_call_that_the_server_did_not_take_is_made_again_on_another(
+    house: House, tmp_path: Path, route: str
+) -> None:
     def say(answer: Answer) -> bytes:
         return whole(answer) if answer.stream == 1 else goaway(1)
 
     async with calling(house, tmp_path, say, whole) as (calls, server):
         assert await heard(calls) == ["all"]
-        assert (await calls.unary(GET, Text(), Text)).delta == "all"
+        assert (await calls.unary(route, Text(), Text)).delta == "all"
+        assert server.connections == 2
+
+
+@pytest.mark.usefixtures("svid")
+async def test_calls_that_waited_for_a_place_when_the_goaway_came_are_made_on_another(
+    house: House, tmp_path: Path
+) -> None:
+    def say(answer: Answer) -> bytes:
+        return whole(answer) if answer.stream == 1 else goaway(answer.stream) + whole(answer)
+
+    async with calling(house, tmp_path, say, whole, streams=1) as (calls, server):
+        assert await heard(calls) == ["all"]
+        assert await asyncio.gather(*(heard(calls) for _ in range(3))) == [["all"]] * 3
         assert server.connections == 2
 
 

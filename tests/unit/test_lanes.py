@@ -6,8 +6,10 @@ import asyncio
 from datetime import UTC, datetime
 from uuid import uuid4
 
+import msgspec
+
 from services.common.consumer.lanes import LONGEST_AGAIN_S, Lanes, Run
-from services.common.log.log import Entry
+from services.common.log.log import RUN_BYTES, Entry
 
 
 def run_of(part: int, *offsets: int) -> Run:
@@ -74,6 +76,26 @@ async def test_runs_that_wait_are_joined_up_to_a_batch_and_kept_in_order() -> No
     work.go_on.set()
     await settled()
     assert work.given == [[0, 1, 2, 3], [4, 5, 6]]
+
+
+async def test_a_run_that_is_longer_than_a_batch_is_worked_in_batches() -> None:
+    work = Working()
+    lanes = Lanes(work, at_once=2, batch=3)
+    lanes.put(run_of(0, *range(5)))
+    lanes.put(run_of(0, *range(5, 8)))
+    work.go_on.set()
+    await settled()
+    assert work.given == [[0, 1, 2], [3, 4, 5], [6, 7]]
+
+
+async def test_a_batch_ends_with_the_entry_that_passes_the_bytes_of_one() -> None:
+    work = Working()
+    lanes = Lanes(work, at_once=2, batch=10)
+    large = bytes(RUN_BYTES // 2)
+    lanes.put([msgspec.structs.replace(entry, payload=large) for entry in run_of(0, *range(5))])
+    work.go_on.set()
+    await settled()
+    assert work.given == [[0, 1], [2, 3], [4]]
 
 
 async def test_a_partition_that_fails_again_waits_longer_and_the_others_do_not() -> None:

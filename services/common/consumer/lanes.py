@@ -33,12 +33,16 @@ class Lane:
     """In a row."""
 
     def next(self, most: int) -> Run:
-        """The run that waits first, with those behind it that fit."""
-        run = list(self.waiting.popleft())
-        while self.waiting and len(run) + len(self.waiting[0]) <= most:
-            if size(run) + size(self.waiting[0]) > RUN_BYTES:
-                break
-            run += self.waiting.popleft()
+        """What waits first: at most so many, and no more behind the one that passes RUN_BYTES."""
+        run, left = list[Entry](), RUN_BYTES
+        while self.waiting and left > 0 and len(run) < most:
+            found, n = self.waiting.popleft(), 0
+            while n < len(found) and left > 0 and len(run) < most:
+                run.append(found[n])
+                left -= len(found[n].payload)
+                n += 1
+            if n < len(found):
+                self.waiting.appendleft(found[n:])
         return run
 
 

@@ -83,7 +83,7 @@ class Reader(Protocol):
 
     async def hold(self, tx: Transaction, run: Sequence[Entry]) -> None:
         """In the handler's transaction, before it commits: everything up to the run's end is done. Raises LeaseLost.
-        An engine that keeps offsets elsewhere does nothing here."""
+        An engine that keeps offsets elsewhere says only what this process knows."""
 
     async def commit(self, run: Sequence[Entry]) -> None:
         """After that transaction: the group stands behind the run. LeaseLost is no fault here: it is read again."""

@@ -79,8 +79,8 @@ async def converse(wire: Wire, prompt: Prompt) -> AsyncGenerator[Piece | End]:
                 if answer.finish_reason:
                     patience.until(monotonic() + AFTER_FINISH_S)
                 elif answer.has_said:
-                    patience.until(min(over_by, monotonic() + limits.idle_s))
                     await pace.gather()
+                    patience.until(min(over_by, monotonic() + limits.idle_s))
                 data = await read(response, patience, answer)
                 if not data:
                     break

@@ -13,7 +13,7 @@ from services.router.models.arriving import Arriving
 
 GOODBYE_S = 0.05
 LOOK_AGAIN_S = 1.0
-TICK_S = 0.016
+TICK_MS = 16
 """A picture of a screen that shows 60 a second."""
 
 
@@ -32,9 +32,12 @@ class Patience:
         self._timer = self._loop.call_later(max(0.0, due - monotonic()), self._look)
 
     def until(self, due: float) -> None:
-        """Wait until then. A timer that rings too early looks again; one that would ring too late is set anew."""
+        """Wait until then, or no more. A timer that rings too early looks again; one that would ring too late is set
+        anew."""
         self._due = due
-        if due < self._rings:
+        if due <= monotonic():
+            self._end()
+        elif due < self._rings:
             self._set()
 
     def __enter__(self) -> Patience:
@@ -52,9 +55,13 @@ class Patience:
         if not self.is_waiting:
             self._due = monotonic() + LOOK_AGAIN_S
         if monotonic() < self._due:
-            return self._set()
+            self._set()
+        else:
+            self._end()
+
+    def _end(self) -> None:
         self.is_over = True
-        return self._response.close()
+        self._response.close()
 
 
 async def read(response: aiohttp.ClientResponse, patience: Patience, answer: Arriving) -> bytes:
@@ -95,7 +102,7 @@ class Pace:
 
     def has_read(self) -> None:
         before, self._read = self._read, self._loop.time()
-        self._is_quick = self._read - before < 1.5 * TICK_S
+        self._is_quick = self._read - before < 1.5 * TICK_MS / 1000
 
     async def gather(self) -> None:
         """Wait for the tick. The network keeps what comes meanwhile."""
@@ -104,7 +111,7 @@ class Pace:
             return
         transport.pause_reading()
         try:
-            await asyncio.sleep(TICK_S - self._loop.time() % TICK_S)
+            await asyncio.sleep((TICK_MS - round(self._loop.time() * 1000) % TICK_MS) / 1000)
         finally:
             if not transport.is_closing():
                 transport.resume_reading()

@@ -1,5 +1,5 @@
-"""A member of a consumer group. It commits by hand, after the handler's own transaction. In a rebalance it forgets what
-is not committed, also of partitions that it keeps: all begin at what is committed."""
+"""A member of a consumer group. It commits by hand, after the handler's own transaction. When it hears of a
+rebalance it forgets what is not committed, also of partitions that it keeps: all begin at what is committed."""
 
 from __future__ import annotations
 
@@ -41,31 +41,39 @@ STEADY = Pulse()
 
 
 @dataclass(slots=True, eq=False)
-class Hands(ConsumerRebalanceListener):  # type: ignore[misc]
-    """What a member knows of its partitions: nothing, as soon as the group begins to share them out anew. Meanwhile
-    aiokafka gives out nothing."""
+class Hands:
+    """What a member knows of its partitions, from one rebalance to the next."""
 
-    given: dict[Any, list[Entry]] = field(default_factory=lambda: defaultdict(list))
-    """What was given out and is not committed, in order."""
+    given: dict[Any, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
+    """What was given out and is not committed, in order: offset and identity. The same offset may be given out again,
+    but no two entries that are both there have one identity. The entries themselves may be gone, and their memory."""
     owed: dict[Any, int] = field(default_factory=dict)
     """What could not be committed when it was done: a broker was away. It goes with the next."""
-    begun: set[Any] = field(default_factory=set)
-    """Partitions in which the group is known to stand somewhere."""
+
+    def give(self, run: Sequence[Entry]) -> None:
+        self.given[where(run)] += marks(run)
+
+    def out(self, run: Sequence[Entry]) -> int:
+        """How many are out up to the run's end; 0 unless all of the run is. What is from before a rebalance, or was
+        given out again since, must not count: the group may have been put elsewhere."""
+        given = self.given.get(where(run), [])
+        begin = bisect_left(given, (run[0].offset, 0))
+        end = begin + len(run)
+        return end if given[begin:end] == marks(run) else 0
+
+
+@dataclass(slots=True, eq=False)
+class Sharing(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Empties the hands when the group begins to share out its partitions anew. Until it is done aiokafka gives out
+    nothing."""
+
+    hands: Hands = field(default_factory=Hands)
 
     def on_partitions_revoked(self, revoked: object) -> None:  # noqa: ARG002 - all are, whichever come back
-        self.given.clear()
-        self.owed.clear()
-        self.begun.clear()
+        self.hands = Hands()
 
     def on_partitions_assigned(self, assigned: object) -> None:
         pass
-
-    def count(self, where: Any, last: Entry) -> int:
-        """How many are out up to this entry; 0 when it is not out, or was given out again since. An old one must not
-        count: the group may have been put elsewhere meanwhile."""
-        given = self.given[where]
-        n = bisect_left(given, last.offset, key=lambda entry: entry.offset)
-        return n + 1 if n < len(given) and given[n] is last else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +81,15 @@ class Member:
     """Implements log.Reader."""
 
     consumer: Any
-    hands: Hands
+    sharing: Sharing
+    begun: set[Any] = field(default_factory=set)
+    """Partitions in which the group is known to stand somewhere."""
     gathering: Gathering = field(default_factory=Gathering)
 
     async def fetch(self, most: int, within_s: float) -> Sequence[Sequence[Entry]]:
-        if new := self.consumer.assignment() - self.hands.begun:
+        if new := self.consumer.assignment() - self.begun:
             await self._begin(new)
-        if self.hands.owed:
+        if self.sharing.hands.owed:
             await self._settle()
         end = time.monotonic() + within_s
         if not await self.gathering.over(end):
@@ -87,56 +97,66 @@ class Member:
         with kafka_errors():
             left_ms = max(0, int((end - time.monotonic()) * 1000))
             found = await self.consumer.getmany(timeout_ms=left_ms, max_records=most)
-        if found and all(self._ends_with(where, records) for where, records in found.items()):
+        if found and all(self._ends_with(part, records) for part, records in found.items()):
             self.gathering.begin()
-        runs = {where: entries(records) for where, records in found.items()}
-        for where, run in runs.items():
-            self.hands.given[where] += run
-        return [run for run in runs.values() if run]
+        runs = [run for records in found.values() if (run := entries(records))]
+        for run in runs:
+            self.sharing.hands.give(run)
+        return runs
 
     async def hold(self, tx: Transaction, run: Sequence[Entry]) -> None:  # noqa: ARG002
         """As far as this process knows. What another member does twice meanwhile is known by its id."""
-        if not self.hands.count(TopicPartition(*run[-1].place), run[-1]):
+        if not self.sharing.hands.out(run):
             raise LeaseLost
 
     async def commit(self, run: Sequence[Entry]) -> None:
-        where = TopicPartition(*run[-1].place)
-        if done := self.hands.count(where, run[-1]):
-            del self.hands.given[where][:done]
-            self.hands.owed[where] = run[-1].offset + 1
+        hands = self.sharing.hands
+        if done := hands.out(run):
+            del hands.given[where(run)][:done]
+            hands.owed[where(run)] = run[-1].offset + 1
             await self._settle()
 
     async def rewind(self, place: Place) -> None:
-        where = TopicPartition(*place)
-        self.hands.given.pop(where, None)
+        part, hands = TopicPartition(*place), self.sharing.hands
+        hands.given.pop(part, None)
         with kafka_errors():
             async with asyncio.timeout(COMMIT_S):
-                if where not in self.consumer.assignment():
+                if part not in self.consumer.assignment():
                     return
                 try:
-                    await rewind(self.consumer, where)
+                    committed = await self.consumer.committed(part)
+                    if hands is not self.sharing.hands:
+                        return  # begun anew meanwhile, at what is committed
+                    if committed is None:
+                        await self.consumer.seek_to_beginning(part)
+                    else:
+                        self.consumer.seek(part, committed)
                 except IllegalStateError:  # lost meanwhile
                     return
 
-    def _ends_with(self, where: Any, records: Sequence[Any]) -> bool:
+    def _ends_with(self, part: Any, records: Sequence[Any]) -> bool:
         """Whether nothing is behind these in their partition, as far as the broker has told."""
-        return not records or records[-1].offset + 1 >= (self.consumer.highwater(where) or 0)
+        return not records or records[-1].offset + 1 >= (self.consumer.highwater(part) or 0)
 
     async def _begin(self, new: set[Any]) -> None:
         """A group that is new stands at the beginning, and can be seen to, before it has done anything."""
+        hands = self.sharing.hands
+        silent = [part for part in new if part not in hands.given]
         try:
             async with asyncio.timeout(COMMIT_S):
-                bare = [where for where in new if await self.consumer.committed(where) is None]
-                for where, first in (await self.consumer.beginning_offsets(bare)).items() if bare else ():
-                    self.hands.owed.setdefault(where, first)
+                bare = [part for part in silent if await self.consumer.committed(part) is None]
+                for part, first in (await self.consumer.beginning_offsets(bare)).items() if bare else ():
+                    hands.owed.setdefault(part, first)
         except (KafkaError, TimeoutError):
             return
-        self.hands.begun.update(new)
+        if hands is self.sharing.hands:
+            self.begun.update(new)
 
     async def _settle(self) -> None:
         """Commit what is done. Brokers that are away get it later; until then it may be given out again elsewhere."""
-        owed, mine = dict(self.hands.owed), self.consumer.assignment()
-        offsets = {where: offset for where, offset in owed.items() if where in mine}
+        hands, mine = self.sharing.hands, self.consumer.assignment()
+        owed = dict(hands.owed)
+        offsets = {part: offset for part, offset in owed.items() if part in mine}
         try:
             async with asyncio.timeout(COMMIT_S):
                 if offsets:
@@ -146,17 +166,17 @@ class Member:
         except (KafkaError, TimeoutError) as fault:
             log().warning("offsets wait for the broker", why=str(fault) or type(fault).__name__)
             return
-        for where, offset in owed.items():
-            if self.hands.owed.get(where) == offset:
-                del self.hands.owed[where]
+        for part, offset in owed.items():
+            if hands.owed.get(part) == offset:
+                del hands.owed[part]
 
 
-async def rewind(consumer: Any, where: Any) -> None:
-    committed = await consumer.committed(where)
-    if committed is None:
-        await consumer.seek_to_beginning(where)
-    else:
-        consumer.seek(where, committed)
+def where(run: Sequence[Entry]) -> Any:
+    return TopicPartition(*run[-1].place)
+
+
+def marks(run: Sequence[Entry]) -> list[tuple[int, int]]:
+    return [(entry.offset, id(entry)) for entry in run]
 
 
 @asynccontextmanager
@@ -164,25 +184,25 @@ async def join(
     link: Link, group: str, topics: Sequence[str], pulse: Pulse, gathering: Gathering | None = None
 ) -> AsyncIterator[Member]:
     """Be a member for as long as the block. Waits for brokers that are away. The topics must be there."""
-    hands = Hands()
-    consumer = await joined(link, group, topics, pulse, hands)
+    sharing = Sharing()
+    consumer = await joined(link, group, topics, pulse, sharing)
     try:
-        yield Member(consumer, hands, gathering or Gathering())
+        yield Member(consumer, sharing, gathering=gathering or Gathering())
     finally:
         await stop(consumer)
 
 
-async def joined(link: Link, group: str, topics: Sequence[str], pulse: Pulse, hands: Hands) -> Any:
+async def joined(link: Link, group: str, topics: Sequence[str], pulse: Pulse, sharing: Sharing) -> Any:
     while True:
         try:
             with kafka_errors():
-                return await started(link, group, topics, pulse, hands)
+                return await started(link, group, topics, pulse, sharing)
         except Unavailable as away:
             log().warning("a reader waits", group=group, why=away.message)
         await asyncio.sleep(AGAIN_S)
 
 
-async def started(link: Link, group: str, topics: Sequence[str], pulse: Pulse, hands: Hands) -> Any:
+async def started(link: Link, group: str, topics: Sequence[str], pulse: Pulse, sharing: Sharing) -> Any:
     consumer = AIOKafkaConsumer(
         **link.options | {"request_timeout_ms": int(REQUEST_S * 1000)},
         group_id=group,
@@ -191,7 +211,7 @@ async def started(link: Link, group: str, topics: Sequence[str], pulse: Pulse, h
         session_timeout_ms=int(pulse.session_s * 1000),
         heartbeat_interval_ms=int(pulse.beat_s * 1000),
     )
-    consumer.subscribe(topics, listener=hands)
+    consumer.subscribe(topics, listener=sharing)
     try:
         await consumer.start()
     except BaseException:
