@@ -37,7 +37,7 @@ Variable = Annotated[str, msgspec.Meta(pattern=r"^(?!SOMA)[A-Z_][A-Z0-9_]{0,127}
 """Ours hold other secrets than a provider's."""
 Reference = Annotated[str, msgspec.Meta(pattern=r"^vault\+https?://[^/#\s]+/[^/#\s]+/[^#\s]+#[^#\s]+$")]
 Capability = Literal["tools", "json", "vision", "embeddings"]
-Trait = Literal["thinks", "adaptive", "xhigh", "native_json", "no_forced_tools", "no_sampling"]
+Trait = Literal["thinks", "adaptive", "xhigh", "native_json", "no_forced_tools", "no_sampling", "tools_as_json"]
 
 
 class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

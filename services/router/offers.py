@@ -11,9 +11,10 @@ TIERS = ("premium", "standard", "slm")
 
 MILLION = 1_000_000
 
-TRAITS = frozenset({"thinks", "adaptive", "xhigh", "native_json", "no_forced_tools", "no_sampling"})
+TRAITS = frozenset({"thinks", "adaptive", "xhigh", "native_json", "no_forced_tools", "no_sampling", "tools_as_json"})
 """What an adapter must know of a model to word a request: it can think at length; it chooses itself how long, up to the
-effort "xhigh"; it keeps to a schema by itself; it cannot be made to call a tool; it takes no temperature."""
+effort "xhigh"; it keeps to a schema by itself; it cannot be made to call a tool; it takes no temperature; it knows no
+tools, but keeps to a schema in which it can call them."""
 QUALITY = {"premium": 0.85, "standard": 0.7, "slm": 0.4}
 """What is expected of a tier's models before anything was learned."""
 

@@ -134,6 +134,42 @@ async def test_answers_one_after_the_other_use_one_connection(bench: Bench) -> N
     assert len(bench.provider.connections) == 1
 
 
+class Fickle:
+    """A provider that says it keeps its connections, and drops each at its second question, unanswered."""
+
+    def __init__(self, answers_firsts: bool) -> None:
+        self.answers_firsts, self.questions = answers_firsts, 0
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for may_answer in (self.answers_firsts, False):
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+            self.questions += 1
+            if not may_answer:
+                break
+            said = b'data: {"choices": [{"delta": {"content": "hi"}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+            length = f"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {len(said)}\r\n\r\n"
+            writer.write(length.encode() + said)
+        writer.close()
+
+
+@pytest.mark.parametrize(("answers_firsts", "questions"), [(True, 3), (False, 2)])
+async def test_a_question_on_a_kept_connection_that_is_dropped_is_asked_once_more_on_a_new_one(
+    bench: Bench, answers_firsts: bool, questions: int
+) -> None:
+    provider = Fickle(answers_firsts)
+    async with await asyncio.start_server(provider.talk, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        for _ in range(2):
+            stream = bench.adapter.stream(bench.prompt(url))
+            if answers_firsts:
+                assert "hi" in [piece async for piece in stream]
+            else:
+                with pytest.raises(Broken):
+                    await anext(stream)
+    assert provider.questions == questions
+
+
 async def test_all_that_a_request_holds_is_worded(bench: Bench) -> None:
     schema = '{"type": "object"}'
     request = GenerateRequest(

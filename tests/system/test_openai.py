@@ -123,6 +123,26 @@ def test_the_small_model_of_this_machine_answers_in_the_shape_that_is_asked_for(
     assert answer.choices[0].message.content.lstrip().startswith("{")
 
 
+@pytest.mark.parametrize("streams", [False, True])
+def test_the_small_model_of_this_machine_calls_a_tool_and_goes_on_with_its_answer(real: Any, streams: bool) -> None:
+    cities = {"type": "object", "properties": {"city": {"enum": ["Oslo", "Rome"]}}, "required": ["city"]}
+    tool = {"type": "function", "function": {"name": "weather", "description": "Of a city.", "parameters": cities}}
+    asked: dict[str, Any] = {"model": "soma/auto", "tools": [tool], "max_tokens": 60, "temperature": 0}
+    question = ask("What is the weather in Oslo?")
+    forced = {**asked, "messages": question, "tool_choice": "required"}
+    if streams:
+        with real.chat.completions.stream(**forced) as stream:
+            first = stream.get_final_completion().choices[0]
+    else:
+        first = real.chat.completions.create(**forced).choices[0]
+    (call,) = first.message.tool_calls
+    assert (first.finish_reason, call.function.name) == ("tool_calls", "weather")
+    assert json.loads(call.function.arguments)["city"] in ("Oslo", "Rome")
+    told = {"role": "tool", "tool_call_id": call.id, "content": "rain"}
+    answer = real.chat.completions.create(**asked, messages=[*question, first.message.to_dict(), told])
+    assert answer.choices[0].message.content
+
+
 def test_vectors_of_like_texts_lie_close(real: Any) -> None:
     texts = ["A cat sits on the mat.", "A kitten is on the rug.", "Interest rates rose in May."]
     made = real.embeddings.create(model="soma/embedding", input=texts)

@@ -7,12 +7,12 @@ Answers in one piece are in whole.py.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -129,11 +129,12 @@ async def posted(
     """The response once its head is there. A fault until then is told in a sentence."""
     name, limits = prompt.offer.provider.name, prompt.offer.provider.limits
     patience = aiohttp.ClientTimeout(total=None, connect=limits.connect_s)
+    send = partial(
+        session.post, request.url, data=request.body, headers=request.headers, allow_redirects=False, timeout=patience
+    )
     try:
         async with asyncio.timeout(head_by - monotonic()):
-            response = await session.post(
-                request.url, data=request.body, headers=request.headers, allow_redirects=False, timeout=patience
-            )
+            response = await sent(send)
     except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as fault:
         raise Broken(f"{name} cannot be reached.") from fault
     except TimeoutError as fault:
@@ -147,6 +148,28 @@ async def posted(
             response.release()
         else:
             response.close()
+
+
+@dataclass(slots=True)
+class Line:
+    is_kept: bool = False
+    """It had served another question."""
+
+
+async def sent(send: Callable[..., Awaitable[aiohttp.ClientResponse]]) -> aiohttp.ClientResponse:
+    """A provider may let go of a kept connection while a question is on its way there: then it is asked on another."""
+    line = Line()
+    try:
+        return await send(trace_request_ctx=line)
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+        if not line.is_kept:
+            raise
+        return await send()
+
+
+async def keep(_session: object, context: Any, _facts: object) -> None:
+    if isinstance(context.trace_request_ctx, Line):
+        context.trace_request_ctx.is_kept = True
 
 
 def is_same(asked: str, answered: str) -> bool:
@@ -175,8 +198,11 @@ async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
     """Kept connections for all providers. No proxy, cookies or redirects: a key goes to its host alone."""
     connector = aiohttp.TCPConnector(limit=CONNECTIONS, limit_per_host=0, ttl_dns_cache=60, keepalive_timeout=30)
     connector._factory = partial(Unhurried, loop=asyncio.get_running_loop())  # type: ignore[assignment]
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_reuseconn.append(keep)
     async with aiohttp.ClientSession(
         connector=connector,
+        trace_configs=[trace],
         timeout=aiohttp.ClientTimeout(total=None),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,

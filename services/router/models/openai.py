@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import aiohttp
 import msgspec
 
-from services.router.models import End, Piece, Prompt
+from services.router.models import End, Piece, Prompt, tools_as_json
 from services.router.models.arriving import MOST_ANSWER_BYTES, Arriving, asked
 from services.router.models.chunks import Chunks
 from services.router.models.conversing import EVENTS, JSON, Notices, Request, converse
@@ -27,7 +27,7 @@ class OpenAI:
     notices: Notices = field(default_factory=Notices)
 
     def stream(self, prompt: Prompt) -> AsyncGenerator[Piece | End]:
-        return converse_whole(self, prompt) if prompt.whole else converse(self, prompt)
+        return tools_as_json.stream(self._ask, prompt) if tools_as_json.is_for(prompt) else self._ask(prompt)
 
     def request(self, prompt: Prompt) -> Request:
         provider = prompt.offer.provider
@@ -41,3 +41,6 @@ class OpenAI:
 
     def answer(self, prompt: Prompt) -> Arriving:
         return Chunks(*asked(prompt))
+
+    def _ask(self, prompt: Prompt) -> AsyncGenerator[Piece | End]:
+        return converse_whole(self, prompt) if prompt.whole else converse(self, prompt)
