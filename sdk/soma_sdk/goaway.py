@@ -43,19 +43,23 @@ class Frames:
 
 
 class Processor(EventsProcessor):
-    """Ends the calls that the server does not take, above the last one, also those that come only now."""
+    """Lets go of the calls that a leaving server does not take: those above its last one, those that wait for a place,
+    and those that come only now."""
 
-    last = ALL
+    is_leaving = False
 
     def register(self, stream: Stream) -> Callable[[], None]:
-        if (stream.id or 0) > self.last:
+        if self.is_leaving:
             stream.reset_nowait()
-            self.connection.stream_close_waiter.set()  # it leaves its place to the next that waits for one
             raise not_taken()
         return super().register(stream)
 
     def leave(self, last: int) -> None:
-        self.last = last
+        self.is_leaving = True
+        settings = self.connection._connection.remote_settings
+        settings.max_concurrent_streams = ALL
+        settings.acknowledge()
+        self.connection.stream_close_waiter.set()  # who waits for a place has one, and is told in register
         for id, stream in list(self.streams.items()):
             if id > last and stream.wrapper:
                 stream.wrapper.cancel(not_taken())
@@ -63,8 +67,6 @@ class Processor(EventsProcessor):
 
 class Protocol(H2Protocol):
     processor: Processor
-    is_leaving = False
-    """New calls belong on another connection."""
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
@@ -75,7 +77,6 @@ class Protocol(H2Protocol):
         if heard:
             super().data_received(heard)
         if last is not None:
-            self.is_leaving = True
             self.processor.leave(last)
 
 

@@ -26,7 +26,8 @@ class Channel(grpclib.client.Channel):
 
     @property
     def is_leaving(self) -> bool:
-        return isinstance(self._protocol, Protocol) and self._protocol.is_leaving
+        """The server takes no new calls on it."""
+        return isinstance(self._protocol, Protocol) and self._protocol.processor.is_leaving
 
     def _protocol_factory(self) -> Protocol:
         return Protocol(Handler(), self._config, self._h2_config)
@@ -59,6 +60,7 @@ class Lines:
         self._line: Line | None = self._made()
         self._retired = set[Line]()
         """They are closed when their last call ended."""
+        self._closed = False
 
     @asynccontextmanager
     async def line(self) -> AsyncIterator[Line]:
@@ -88,6 +90,7 @@ class Lines:
 
     def close(self) -> None:
         """All of them, whatever still runs."""
+        self._closed = True
         for line in (self._line, *self._retired):
             if line:
                 line.channel.close()
@@ -98,6 +101,8 @@ class Lines:
             line.channel.close()
 
     async def _current(self) -> Line:
+        if self._closed:
+            raise Unavailable("ROOM_UNAVAILABLE", f"The connection to {self.address} was closed here. Connect anew.")
         if self._line and time.monotonic() >= self._look_at and self._svid_changed(self._line):
             self._look_at = time.monotonic() + CONNECT_S  # meanwhile others go on with the old one
             await self._replace()

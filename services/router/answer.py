@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from services.router.models import End, Piece, Prompt, Reasoning
+from services.router.models import End, Piece, Prompt, Reasoning, tools_as_json
 from services.router.offers import Offer
 from services.router.store import Settlement
 from services.router.window import Size, cut, room_for_question, size_of, tokens_of
@@ -40,7 +40,8 @@ class Answer:
     @property
     def comes_whole(self) -> bool:
         """In one piece, at its end: nothing is to be learned of first texts."""
-        return self.request.whole and self.offer.provider.whole
+        is_wanted = self.request.whole or tools_as_json.holds(self.offer, self.request)
+        return is_wanted and self.offer.provider.whole
 
     def prompt(self) -> Prompt:
         """What the chosen model is asked: the conversation cut to its window, the answer bounded."""

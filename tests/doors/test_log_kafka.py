@@ -196,6 +196,20 @@ async def test_a_commit_that_was_under_way_does_not_undo_where_a_group_was_put(e
         assert (await engine.log.standing(group))[run[0].place] == run[0].offset
 
 
+async def test_commits_that_were_under_way_together_do_not_undo_it_either(engine: Engine) -> None:
+    group = a_group()
+    await engine.log.stand(group, stood := await ends(engine))
+    async with engine.log.reader(group, [TOPIC]) as reader:
+        await tell(engine, *(a_row(a_key()) for _ in range(60)))
+        await engine.publish()
+        runs = list(await reader.fetch(500, 5))
+        while len(runs) < 3:
+            runs += await reader.fetch(500, 1)
+        await engine.log.stand(group, stood)
+        await asyncio.gather(*(reader.commit(run) for run in runs))
+        assert await engine.log.standing(group) == stood
+
+
 async def test_what_was_given_out_before_a_group_was_put_elsewhere_does_not_count_when_it_is_given_out_again(
     engine: Engine,
 ) -> None:

@@ -200,8 +200,9 @@ async def test_relay_and_readers_go_on_when_postgres_was_gone(engine: Engine) ->
     key, books = a_key(), Books()
     async with reading(engine) as reader, running(engine.relay()):
         ids = await tell(engine, a_row(key))
-        async with administering(engine) as conn:
+        async with administering(engine) as witness, administering(engine) as conn:
             os.kill(conn.get_server_pid(), signal.SIGKILL)  # Postgres ends all connections then, and recovers
+            await until(lambda: is_true(witness.is_closed()))
         await until(lambda: done(lambda: say(engine.db)))
         ids += await tell(engine, a_row(key))
         await until(lambda: done(lambda: read(engine, reader, has(ids), books=books)))

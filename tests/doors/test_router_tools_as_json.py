@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from services.router.answer import Answer
 from services.router.models import Broken, End
+from services.router.window import size_of
+from soma.common.v1.model_pb2 import Decision
 from soma.router.v1.router_service_pb2 import GenerateRequest
-from soma.router.v1.routing_pb2 import Message, ResponseFormat, Tool, ToolCall, ToolCallDelta, Tools
+from soma.router.v1.routing_pb2 import Message, ResponseFormat, Sampling, Tool, ToolCall, ToolCallDelta, Tools
 from tests.doors.openai_wire import Bench, chunks, open_bench
 from tests.fake_provider import Behaviour
 
@@ -87,7 +90,7 @@ async def test_a_reply_is_the_text(bench: Bench) -> None:
     ],
 )
 async def test_the_answer_is_held_to_what_is_wanted(bench: Bench, choice: str, forms: list[list[str]]) -> None:
-    told = await Told(bench, CALL, choice=choice).heard()
+    told = await Told(bench, '{"tool": "now", "arguments": {}}', choice=choice).heard()
     assert told.forms == forms
     assert not {"tools", "tool_choice"} & set(told.asked)
     assert told.asked["messages"][0]["role"] == "system"
@@ -139,7 +142,16 @@ async def test_what_was_cut_at_its_length_is_no_call(bench: Bench) -> None:
     assert end.finish_reason == "length"
 
 
-@pytest.mark.parametrize("says", ["It rains.", '{"tool": 1}', "[" * 100_000])
+async def test_a_reply_ends_at_a_stop_text_which_the_model_is_not_told(bench: Bench) -> None:
+    told = await Told(bench, '{"reply": "It rains} here."}', sampling=Sampling(stop=["}"])).heard()
+    assert told.pieces[0] == "It rains"
+    assert "stop" not in told.asked
+
+
+NEITHER = ["It rains.", '{"tool": 1}', "[" * 100_000, "{}", '{"tool": "other", "arguments": {}}', '{"name": "now"}']
+
+
+@pytest.mark.parametrize("says", [*NEITHER, '{"tool": "weather", "arguments": "Oslo"}'])
 async def test_what_is_neither_call_nor_reply_is_broken(bench: Bench, says: str) -> None:
     with pytest.raises(Broken, match="neither"):
         await Told(bench, says).heard()
@@ -154,5 +166,25 @@ async def test_what_cannot_be_asked_is_refused_and_blames_no_model(bench: Bench,
     assert (broken.value.reason, broken.value.blames_model) == ("REQUEST_INVALID", False)
 
 
-async def test_tools_that_must_not_be_called_change_nothing(bench: Bench) -> None:
-    assert (await Told(bench, "It rains.", choice="none").heard()).pieces[0] == "It rains."
+async def test_a_reply_where_a_call_is_forced_is_broken(bench: Bench) -> None:
+    with pytest.raises(Broken, match="neither"):
+        await Told(bench, '{"reply": "It rains."}', choice="required").heard()
+
+
+@pytest.mark.parametrize("request_", [{"choice": "none"}, {"tools": []}], ids=["none", "no tools"])
+async def test_tools_that_must_not_be_called_are_not_told_of(bench: Bench, request_: dict[str, Any]) -> None:
+    told = await Told(bench, "It rains.", QUESTION, CALLED, ANSWERED, QUESTION, **request_).heard()
+    assert told.pieces[0] == "It rains."
+    assert not {"tools", "tool_choice", "response_format"} & set(told.asked)
+    assert [m["role"] for m in told.asked["messages"]] == ["user", "assistant", "user", "user"]
+
+
+@pytest.mark.parametrize(("choice", "taught"), [("", False), ("none", True)])
+async def test_an_answer_that_may_be_a_call_teaches_nothing_of_first_texts(
+    bench: Bench, choice: str, taught: bool
+) -> None:
+    prompt = Told(bench, CALL, choice=choice).prompt
+    offer = replace(prompt.offer, provider=replace(prompt.offer.provider, whole=True))
+    answer = Answer(prompt.request, size_of(prompt.messages), Decision(), offer, began=0.0)
+    answer.add("It rains.", 8.0)
+    assert (answer.first_token_ms, answer.prompt().whole) == (8000 if taught else 0, not taught)

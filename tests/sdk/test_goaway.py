@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 from h2.config import H2Configuration
@@ -149,15 +150,21 @@ async def test_a_call_that_the_server_did_not_take_is_made_again_on_another(
 
 
 @pytest.mark.usefixtures("svid")
+@pytest.mark.parametrize("ends", [True, False], ids=["a place comes free", "none comes free"])
 async def test_calls_that_waited_for_a_place_when_the_goaway_came_are_made_on_another(
-    house: House, tmp_path: Path
+    house: House, tmp_path: Path, ends: bool
 ) -> None:
     def say(answer: Answer) -> bytes:
-        return whole(answer) if answer.stream == 1 else goaway(answer.stream) + whole(answer)
+        if answer.stream == 1:
+            return whole(answer)
+        return goaway(ALL) + (whole(answer) if ends else answer.begin() + answer.word("all"))
 
     async with calling(house, tmp_path, say, whole, streams=1) as (calls, server):
         assert await heard(calls) == ["all"]
-        assert await asyncio.gather(*(heard(calls) for _ in range(3))) == [["all"]] * 3
+        async with aclosing(cast(AsyncGenerator[Text, None], calls.stream(WATCH, Text(), Text))) as taken:
+            waiting = asyncio.gather(*(heard(calls) for _ in range(3)))
+            assert (await anext(taken)).delta == "all"
+            assert await waiting == [["all"]] * 3
         assert server.connections == 2
 
 

@@ -25,6 +25,7 @@ from services.router.models.refusals import refuse_complaint
 
 MOST_REASONING_BYTES = 1024 * 1024
 AFTER_FINISH_S = 2.0
+ON_ITS_WAY_S = 1.0
 CONNECTIONS = 4096
 MOST_NOTICED = 256
 JSON, EVENTS = "application/json", "text/event-stream"
@@ -157,14 +158,15 @@ class Line:
 
 
 async def sent(send: Callable[..., Awaitable[aiohttp.ClientResponse]]) -> aiohttp.ClientResponse:
-    """A provider may let go of a kept connection while a question is on its way there: then it is asked on another."""
-    line = Line()
-    try:
-        return await send(trace_request_ctx=line)
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
-        if not line.is_kept:
-            raise
-        return await send()
+    """A provider may let go of a kept connection while a question is on its way there: then it is asked on another. One
+    that is dropped later may have been read."""
+    while True:
+        line, began = Line(), monotonic()
+        try:
+            return await send(trace_request_ctx=line)
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+            if not line.is_kept or monotonic() - began > ON_ITS_WAY_S:
+                raise
 
 
 async def keep(_session: object, context: Any, _facts: object) -> None:

@@ -17,6 +17,7 @@ import msgspec
 
 from services.router.models import Broken, End, Piece, Prompt
 from services.router.models.openai_request import schema
+from services.router.offers import Offer
 from soma.router.v1.router_service_pb2 import GenerateRequest
 from soma.router.v1.routing_pb2 import Message, ResponseFormat, Tool, ToolCallDelta
 
@@ -26,73 +27,85 @@ NO_ARGUMENTS = '{"type": "object", "properties": {}, "additionalProperties": fal
 REF = re.compile(r'("\$ref"\s*:\s*"#)')
 
 
-class Said(msgspec.Struct):
+class Said(msgspec.Struct, forbid_unknown_fields=True):
     tool: str = ""
-    arguments: Any = msgspec.field(default_factory=dict)
-    reply: Any = ""
+    arguments: dict[str, Any] = {}
+    reply: Any = msgspec.UNSET
 
 
 decode = msgspec.json.Decoder(Said).decode
 
 
 def is_for(prompt: Prompt) -> bool:
-    tools = prompt.request.tools
-    return TRAIT in prompt.offer.traits and bool(tools.tools) and tools.choice != "none"
+    """Also where tools were called before, and none is offered now."""
+    has_called = any(message.tool_calls or message.role == "tool" for message in prompt.messages)
+    return TRAIT in prompt.offer.traits and (bool(prompt.request.tools.tools) or has_called)
+
+
+def holds(offer: Offer, request: GenerateRequest) -> bool:
+    """Whether nothing is said before the end, whatever is asked for: there may be a call."""
+    return TRAIT in offer.traits and may_call(request)
+
+
+def may_call(request: GenerateRequest) -> bool:
+    if not request.tools.tools or request.tools.choice == "none":
+        return False
+    return is_forced(request) or request.messages[-1].role != "tool"
+
+
+def is_forced(request: GenerateRequest) -> bool:
+    return request.tools.choice.partition(":")[0] in ("required", "tool")
 
 
 async def stream(ask: Ask, prompt: Prompt) -> AsyncGenerator[Piece | End]:
     """What the model says, a call as one piece. Raises Broken, also for a tool that is not there, or no schema."""
-    tools, may_reply = choices(prompt)
+    tools = callable_now(prompt.request)
     texts = list[str]()
-    async with aclosing(ask(told(prompt, tools, may_reply) if tools else untold(prompt))) as pieces:
+    async with aclosing(ask(told(prompt, tools) if tools else untold(prompt))) as pieces:
         async for piece in pieces:
             if tools and isinstance(piece, str):
                 texts.append(piece)
             elif tools and isinstance(piece, End):
-                for meant in meaning("".join(texts), piece, prompt.offer.provider.name):
+                for meant in meaning("".join(texts), piece, prompt, tools):
                     yield meant
             else:
                 yield piece
 
 
-def choices(prompt: Prompt) -> tuple[Sequence[Tool], bool]:
-    """The tools that may be called now, and whether a reply will do as well."""
-    tools = prompt.request.tools
-    kind, _, name = tools.choice.partition(":")
-    if kind not in ("required", "tool"):
-        has_answer = bool(prompt.messages) and prompt.messages[-1].role == "tool"
-        return ((), True) if has_answer else (tools.tools, True)
-    wanted = [tool for tool in tools.tools if name in ("", tool.name)]
+def callable_now(request: GenerateRequest) -> Sequence[Tool]:
+    if not may_call(request):
+        return ()
+    name = request.tools.choice.partition(":")[2]
+    wanted = [tool for tool in request.tools.tools if name in ("", tool.name)]
     if not wanted:
         sentence = f"The tool {name} is to be called, and is not among those of the request. Add it."
         raise Broken(sentence, reason="REQUEST_INVALID", blames_model=False)
-    return wanted, False
+    return wanted
 
 
-def told(prompt: Prompt, tools: Sequence[Tool], may_reply: bool) -> Prompt:
-    """The question without tools, in its words and its shape."""
-    request = GenerateRequest(
-        sampling=prompt.request.sampling,
-        response_format=ResponseFormat(
-            kind="json_schema", name="answer", schema=shape(tools, prompt.request if may_reply else None), strict=True
-        ),
-    )
+def told(prompt: Prompt, tools: Sequence[Tool]) -> Prompt:
+    """The question without tools, in its words and its shape. Stop texts are for what the reply says."""
+    may_reply = not is_forced(prompt.request)
+    form = ResponseFormat(kind="json_schema", name="answer", strict=True)
+    form.schema = shape(tools, prompt.request if may_reply else None)
+    request = GenerateRequest(sampling=prompt.request.sampling, response_format=form)
+    request.sampling.ClearField("stop")
     system, *others = with_system(spoken(prompt.messages))
     system = Message(role="system", text="\n\n".join(filter(None, (system.text, words(tools, may_reply)))))
     return replace(prompt, messages=[system, *others], request=request)
 
 
 def untold(prompt: Prompt) -> Prompt:
-    request = prompt.request
-    format = request.response_format if request.HasField("response_format") else None
-    asked = GenerateRequest(sampling=request.sampling, response_format=format)
-    return replace(prompt, messages=spoken(prompt.messages), request=asked)
+    request = GenerateRequest()
+    request.CopyFrom(prompt.request)
+    request.ClearField("tools")
+    return replace(prompt, messages=spoken(prompt.messages), request=request)
 
 
 def shape(tools: Sequence[Tool], replies_to: GenerateRequest | None) -> str:
     """The JSON Schema of a call of one of them; or of a reply to the request, in the shape that it asks for. Each
     schema that was given stands under $defs, where it finds what it refers to in itself. Raises Broken."""
-    parts = {str(n): schema_at(n, tool.parameters, f"the tool {tool.name}") for n, tool in enumerate(tools)}
+    parts = {str(n): schema_of(tool, n) for n, tool in enumerate(tools)}
     forms = [{"tool": {"const": tool.name}, "arguments": {"$ref": f"#/$defs/{n}"}} for n, tool in enumerate(tools)]
     if replies_to is not None:
         parts["reply"] = reply_to(replies_to.response_format)
@@ -103,14 +116,18 @@ def shape(tools: Sequence[Tool], replies_to: GenerateRequest | None) -> str:
     return encoded({"anyOf": options, "$defs": parts})
 
 
-def schema_at(place: object, text: str, of: str) -> dict[str, Any]:
-    return schema(REF.sub(rf"\1/$defs/{place}", text or NO_ARGUMENTS), of)
+def schema_of(tool: Tool, place: int) -> dict[str, Any]:
+    return {"type": "object", **schema(moved(tool.parameters or NO_ARGUMENTS, str(place)), f"the tool {tool.name}")}
 
 
 def reply_to(format: ResponseFormat) -> dict[str, Any]:
     if format.schema:
-        return schema_at("reply", format.schema, "the answer")
+        return schema(moved(format.schema, "reply"), "the answer")
     return {"type": "object" if format.kind else "string"}
+
+
+def moved(schema: str, place: str) -> str:
+    return REF.sub(rf"\1/$defs/{place}", schema)
 
 
 def words(tools: Sequence[Tool], may_reply: bool) -> str:
@@ -139,24 +156,36 @@ def with_system(messages: list[Message]) -> list[Message]:
     return messages if has_one else [Message(role="system"), *messages]
 
 
-def meaning(text: str, end: End, provider: str) -> Iterator[Piece | End]:
-    """The call or the reply. One that was cut at its length is neither. Raises Broken for what else is neither."""
-    try:
-        said = decode(text)
-    except (msgspec.MsgspecError, RecursionError, ValueError) as fault:
-        if end.finish_reason != "length":
-            raise Broken(f"{provider} sent neither a call of a tool nor a reply.") from fault
+def meaning(text: str, end: End, prompt: Prompt, tools: Sequence[Tool]) -> Iterator[Piece | End]:
+    """The call or the reply. What was cut at its length, or by a filter, says nothing. Raises Broken for what is
+    neither, or not what may be."""
+    if end.finish_reason != "stop" or not text:
         yield end
         return
-    if said.tool:
-        arguments = encoded(said.arguments)
-        yield ToolCallDelta(index=0, id=f"call_{uuid.uuid4().hex}", name=said.tool, arguments=arguments)
+    said = read(text)
+    if said.tool in {tool.name for tool in tools} and said.reply is msgspec.UNSET:
+        id, arguments = f"call_{uuid.uuid4().hex}", encoded(said.arguments)
+        yield ToolCallDelta(index=0, id=id, name=said.tool, arguments=arguments)
         yield End("tool_calls", end.usage)
-        return
-    reply = said.reply if isinstance(said.reply, str) else encoded(said.reply)
-    if reply:
-        yield reply
-    yield end
+    elif not said.tool and said.reply is not msgspec.UNSET and not is_forced(prompt.request):
+        reply = said.reply if isinstance(said.reply, str) else encoded(said.reply)
+        if reply := cut(reply, prompt.request.sampling.stop):
+            yield reply
+        yield end
+    else:
+        raise Broken(f"{prompt.offer.provider.name} sent neither a call of a tool nor a reply.")
+
+
+def read(text: str) -> Said:
+    """Nothing where it is neither."""
+    try:
+        return decode(text)
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        return Said()
+
+
+def cut(reply: str, stops: Sequence[str]) -> str:
+    return reply[: min((place for stop in filter(None, stops) if (place := reply.find(stop)) >= 0), default=len(reply))]
 
 
 def encoded(part: object) -> str:

@@ -49,6 +49,8 @@ class Hands:
     but no two entries that are both there have one identity. The entries themselves may be gone, and their memory."""
     owed: dict[Any, int] = field(default_factory=dict)
     """What could not be committed when it was done: a broker was away. It goes with the next."""
+    begun: set[Any] = field(default_factory=set)
+    """Partitions in which the group is known to stand somewhere."""
 
     def give(self, run: Sequence[Entry]) -> None:
         self.given[where(run)] += marks(run)
@@ -70,10 +72,14 @@ class Sharing(ConsumerRebalanceListener):  # type: ignore[misc]
     hands: Hands = field(default_factory=Hands)
 
     def on_partitions_revoked(self, revoked: object) -> None:  # noqa: ARG002 - all are, whichever come back
-        self.hands = Hands()
+        self.let_go(self.hands)
 
     def on_partitions_assigned(self, assigned: object) -> None:
         pass
+
+    def let_go(self, hands: Hands) -> None:
+        if self.hands is hands:
+            self.hands = Hands()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +88,11 @@ class Member:
 
     consumer: Any
     sharing: Sharing
-    begun: set[Any] = field(default_factory=set)
-    """Partitions in which the group is known to stand somewhere."""
     gathering: Gathering = field(default_factory=Gathering)
+    settling: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def fetch(self, most: int, within_s: float) -> Sequence[Sequence[Entry]]:
-        if new := self.consumer.assignment() - self.begun:
+        if new := self.consumer.assignment() - self.sharing.hands.begun:
             await self._begin(new)
         if self.sharing.hands.owed:
             await self._settle()
@@ -149,26 +154,30 @@ class Member:
                     hands.owed.setdefault(part, first)
         except (KafkaError, TimeoutError):
             return
-        if hands is self.sharing.hands:
-            self.begun.update(new)
+        hands.begun.update(new)
 
     async def _settle(self) -> None:
-        """Commit what is done. Brokers that are away get it later; until then it may be given out again elsewhere."""
-        hands, mine = self.sharing.hands, self.consumer.assignment()
-        owed = dict(hands.owed)
-        offsets = {part: offset for part, offset in owed.items() if part in mine}
+        """Commit what is done. Brokers that are away get it later; until then it may be given out again elsewhere. One
+        at a time: after one that fails aiokafka belongs to no group, and a second one would go out as that, and count.
+        """
         try:
-            async with asyncio.timeout(COMMIT_S):
-                if offsets:
-                    await self.consumer.commit(offsets)
-        except (CommitFailedError, IllegalStateError):
-            pass  # the group has shared out its partitions anew: who has them reads on from what was committed
+            async with asyncio.timeout(COMMIT_S), self.settling:
+                await self._commit(self.sharing.hands)
         except (KafkaError, TimeoutError) as fault:
             log().warning("offsets wait for the broker", why=str(fault) or type(fault).__name__)
-            return
-        for part, offset in owed.items():
-            if hands.owed.get(part) == offset:
-                del hands.owed[part]
+
+    async def _commit(self, hands: Hands) -> None:
+        owed, mine = dict(hands.owed), self.consumer.assignment()
+        offsets = {part: offset for part, offset in owed.items() if part in mine}
+        try:
+            if offsets:
+                await self.consumer.commit(offsets)
+        except (CommitFailedError, IllegalStateError):
+            self.sharing.let_go(hands)  # who has the partitions now reads on from what was committed
+        else:
+            for part, offset in owed.items():
+                if hands.owed.get(part) == offset:
+                    del hands.owed[part]
 
 
 def where(run: Sequence[Entry]) -> Any:
