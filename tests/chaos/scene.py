@@ -155,11 +155,13 @@ class Scene:
         await until(lambda: given(writers.count >= goal))
 
     async def through(self, group: str = "", topic: str = TOPIC) -> bool:
-        """Whether all that was told is in the log, and the group has done all of it."""
+        """Whether all that was told is in the log, and the group has done all of it. It is asked in this order, so that
+        what comes into the log meanwhile is not overlooked."""
         group = group or self.group
         try:
-            standing, ends = await self.log.standing(group), await self.log.ends(topic)
             left = await self.db.look("SELECT 1 FROM soma.outbox LIMIT 1")
+            ends = await self.log.ends(topic)
+            standing = await self.log.standing(group)
             letters = await self.db.look(
                 "SELECT 1 FROM soma.retries WHERE \"group\" = $1 AND state <> 'dropped' LIMIT 1", group
             )

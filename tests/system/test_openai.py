@@ -90,14 +90,17 @@ def test_the_streaming_helper_has_the_whole_answer_at_its_end(client: Any) -> No
     assert said == final.choices[0].message.content == "word1 word2 word3 word4 word5"
 
 
+def first_choice(client: Any, streams: bool, asked: dict[str, Any]) -> Any:
+    if not streams:
+        return client.chat.completions.create(**asked).choices[0]
+    with client.chat.completions.stream(**asked) as stream:
+        return stream.get_final_completion().choices[0]
+
+
 @pytest.mark.parametrize("streams", [False, True])
 def test_a_tool_is_called_and_its_answer_goes_back(client: Any, streams: bool) -> None:
     asked: dict[str, Any] = {"model": "soma/auto", "messages": ask("script:call=weather Oslo"), "tools": [TOOL]}
-    if streams:
-        with client.chat.completions.stream(**asked) as stream:
-            first = stream.get_final_completion().choices[0]
-    else:
-        first = client.chat.completions.create(**asked).choices[0]
+    first = first_choice(client, streams, asked)
     (call,) = first.message.tool_calls
     assert (first.finish_reason, call.function.name) == ("tool_calls", "weather")
     assert json.loads(call.function.arguments)["said"]
@@ -129,12 +132,7 @@ def test_the_small_model_of_this_machine_calls_a_tool_and_goes_on_with_its_answe
     tool = {"type": "function", "function": {"name": "weather", "description": "Of a city.", "parameters": cities}}
     asked: dict[str, Any] = {"model": "soma/auto", "tools": [tool], "max_tokens": 60, "temperature": 0}
     question = ask("What is the weather in Oslo?")
-    forced = {**asked, "messages": question, "tool_choice": "required"}
-    if streams:
-        with real.chat.completions.stream(**forced) as stream:
-            first = stream.get_final_completion().choices[0]
-    else:
-        first = real.chat.completions.create(**forced).choices[0]
+    first = first_choice(real, streams, {**asked, "messages": question, "tool_choice": "required"})
     (call,) = first.message.tool_calls
     assert (first.finish_reason, call.function.name) == ("tool_calls", "weather")
     assert json.loads(call.function.arguments)["city"] in ("Oslo", "Rome")
