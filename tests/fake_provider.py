@@ -91,6 +91,8 @@ class FakeProvider:
     headers: dict[str, str] = field(default_factory=dict)
     hung_up: int = 0
     """Callers that went before the end."""
+    cuts: int = 0
+    """Connections that it broke."""
     connections: set[object] = field(default_factory=set)
     """Where the callers called from."""
     port: int = 0
@@ -192,6 +194,7 @@ class FakeProvider:
 
     def _cut(self, request: web.Request) -> None:
         """Hang up in the middle of a chunk."""
+        self.cuts += 1
         if request.transport:
             request.transport.close()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import replace
 
 import pytest
@@ -138,6 +140,24 @@ async def test_comments_do_not_prolong_the_wait_for_the_first_text(bench: Bench)
     assert pieces == []
     assert isinstance(broken, Broken)
     assert time.monotonic() - began < LIMITS.total_s
+
+
+async def test_what_came_before_a_cut_is_heard_though_nobody_listened_when_it_came(bench: Bench) -> None:
+    bench.provider.behaviour = Behaviour(words=40, cut_after=20, joined=10, pace_ms=5)
+    pieces = list[object]()
+
+    async def listen() -> None:
+        async with aclosing(bench.adapter.stream(bench.prompt())) as stream:
+            async for piece in stream:
+                pieces.append(piece)
+                while not bench.provider.cuts:
+                    await asyncio.sleep(0)
+                for _ in range(100):
+                    await asyncio.sleep(0)
+
+    with pytest.raises(Broken, match="broke"):
+        await asyncio.wait_for(listen(), 10)
+    assert len("".join(map(str, pieces)).split()) == 20
 
 
 @pytest.mark.parametrize("pace_ms", [2, 50])

@@ -79,15 +79,26 @@ async def read(response: aiohttp.ClientResponse, patience: Patience, answer: Arr
 
 
 async def heard(response: aiohttp.ClientResponse, patience: Patience, provider: str) -> bytes:
-    """What the network has now; empty at the end. Raises Broken for a fault on the way."""
+    """What the network has now; empty at the end. Raises Broken for a fault on the way, after what came before it."""
     patience.is_waiting = True
     try:
         return await response.content.readany()
     except (aiohttp.ClientError, OSError) as fault:
+        if before := left(response.content):
+            return before
         what = "fell silent" if patience.is_over else "broke the connection"
         raise Broken(f"{provider} {what}.") from fault
     finally:
         patience.is_waiting = False
+
+
+def left(content: aiohttp.StreamReader) -> bytes:
+    """What had come when the connection broke. aiohttp itself gives nothing more of it."""
+    fault, content._exception = content._exception, None
+    try:
+        return content.read_nowait()
+    finally:
+        content._exception = fault
 
 
 class Pace:
