@@ -38,8 +38,10 @@ decode = msgspec.json.Decoder(Said).decode
 
 def is_for(prompt: Prompt) -> bool:
     """Also where tools were called before, and none is offered now."""
+    if TRAIT not in prompt.offer.traits:
+        return False
     has_called = any(message.tool_calls or message.role == "tool" for message in prompt.messages)
-    return TRAIT in prompt.offer.traits and (bool(prompt.request.tools.tools) or has_called)
+    return bool(prompt.request.tools.tools) or has_called
 
 
 def holds(offer: Offer, request: GenerateRequest) -> bool:
