@@ -22,16 +22,18 @@ down:
 	@test ! -x $(BIN)/soma || $(BIN)/soma down
 
 # Three lanes side by side, since most of these tests wait more than they work. When the fast rungs fail, nothing goes on.
-PYTEST := $(BIN)/python -m pytest -rs
+# What failed is said once more at the very end.
+PYTEST := $(BIN)/python -u -m pytest -rsfE
 test: .venv/.dev check browser
-	@set -m; lanes=(); fault=0; \
+	@set -m -o pipefail; lanes=(); fault=0; \
 	lane() { $(PYTEST) "$$@" >.venv/lane-$${#lanes[@]}.log 2>&1 & lanes+=($$!); }; \
 	end() { for one in "$${lanes[@]}"; do kill -INT -- -$$one; wait $$one; done; }; trap end INT TERM; \
 	lane tests/system tests/browser; \
 	$(PYTEST) tests/unit tests/contract || { end; exit 1; }; \
 	lane tests/chaos tests/fuzz; \
-	$(PYTEST) tests/doors tests/rpc tests/sdk || fault=1; \
-	for n in "$${!lanes[@]}"; do wait $${lanes[n]} || fault=1; cat .venv/lane-$$n.log; done; exit $$fault
+	$(PYTEST) tests/doors tests/rpc tests/sdk | tee -i .venv/lane-here.log || { fault=$$?; [ $$fault != 2 ] || { end; exit 2; }; }; \
+	for n in "$${!lanes[@]}"; do wait $${lanes[n]} || fault=1; cat .venv/lane-$$n.log; done; \
+	! grep -hE '^(FAILED|ERROR) ' .venv/lane-*.log || fault=1; exit $$fault
 
 bench: .venv/.dev
 	@$(BIN)/python -m tests.bench

@@ -40,8 +40,11 @@ async def fuzz(tally: Tally) -> AsyncIterator[Fuzz]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The figures by method fill a file, so that on the screen nothing hides a failure."""
     tally = config.stash.get(TALLY, Tally())
     if tally.counts or tally.remarks:
-        terminalreporter.section("fuzz: cases, the slowest, answers by reason")
-        for line in tally.lines():
+        figures = Path(sys.prefix) / "fuzz.txt"
+        figures.write_text("".join(f"{line}\n" for line in tally.lines()))
+        terminalreporter.section("fuzz")
+        for line in (tally.total(), *tally.remarks, f"each method's cases, slowest and answers by reason: {figures}"):
             terminalreporter.write_line(line)

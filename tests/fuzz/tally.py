@@ -19,14 +19,13 @@ class Tally:
         self.slowest_s[str(method)] = max(took_s, self.slowest_s.get(str(method), 0.0))
 
     def lines(self) -> Iterator[str]:
-        total: Counter[str] = Counter()
         for method, counts in self.counts.items():
-            total += counts
-            yield f"{method:28} {counts.total():6}  {self.slowest_s[method]:5.2f} s  {told(counts)}"
-        if total:
-            yield f"{'all':28} {total.total():6}           {told(total)}"
-        yield from self.remarks
+            yield line(method, counts, self.slowest_s[method])
+
+    def total(self) -> str:
+        return line("all", sum(self.counts.values(), Counter()), max(self.slowest_s.values(), default=0.0))
 
 
-def told(counts: Counter[str]) -> str:
-    return ", ".join(f"{reason} {count}" for reason, count in counts.most_common())
+def line(what: str, counts: Counter[str], slowest_s: float) -> str:
+    told = ", ".join(f"{reason} {count}" for reason, count in counts.most_common())
+    return f"{what:28} {counts.total():6}  {slowest_s:5.2f} s  {told}"
