@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
+from time import monotonic
 
 from prometheus_client import CollectorRegistry
 
@@ -34,10 +35,13 @@ async def new_admin(house: House, name: str = "gov") -> Person:
 
 
 async def within(seconds: float, is_so: Callable[[], Awaitable[bool]]) -> None:
-    """Until it is so. TimeoutError when that takes longer."""
-    async with asyncio.timeout(seconds):
-        while not await is_so():
-            await asyncio.sleep(0.01)
+    """Until it is so. TimeoutError when that takes longer, not counting how long this process stood still."""
+    left, before = seconds, monotonic()
+    while not await is_so():
+        if left <= 0:
+            raise TimeoutError(f"not so within {seconds} s")
+        await asyncio.sleep(0.01)
+        left, before = left - min(0.1, monotonic() - before), monotonic()
 
 
 @asynccontextmanager

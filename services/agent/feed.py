@@ -49,13 +49,14 @@ class Feed:
             self.published, self._waiting, self._failures = self.published + len(self._waiting), [], 0
 
 
-async def recall(cache: Cache, key: str, kept: Sequence[ChatEvent]) -> list[ChatEvent]:
-    """The events of a turn as far as anyone can know: those kept in Postgres, then what Valkey has beyond them."""
+async def recall(cache: Cache, key: str, kept: Sequence[ChatEvent]) -> tuple[list[ChatEvent], bool]:
+    """The events of a turn as far as anyone can know: those kept in Postgres, then what Valkey has beyond them; and
+    whether Valkey could be asked."""
     events = list(kept)
     try:
         for number, raw in await cache.after(key, len(events)):
             if number == len(events) + 1:
                 events.append(ChatEvent.FromString(raw))
     except Unavailable:
-        pass
-    return events
+        return events, False
+    return events, True

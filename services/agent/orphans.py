@@ -62,7 +62,7 @@ class Orphans:
                 tx.about_nothing()
                 return
             tx.about(turn_name(*ids))
-            said = await recall(self.cache, key_of(tenant, ids[1]), Transcript.FromString(row["events"]).events)
+            said, _ = await recall(self.cache, key_of(tenant, ids[1]), Transcript.FromString(row["events"]).events)
             ended = interrupted(row, said)
             await store.end_turn(tx, ids, "", ended, tx.clock.now())
             await events.append(tx, told.ended(ids, ended), text=ended.answer, person=row["subject"])

@@ -41,7 +41,10 @@ class Elsewhere:
                 if said is None:
                     raise no_turn(turn_name(*ids))
                 running, kept = said
-                known = await recall(self.cache, key, kept) if running else kept
+                known, is_all = await recall(self.cache, key, kept) if running else (kept, True)
+                if not is_all and after > len(known):  # what Valkey knows comes with a checkpoint
+                    await asyncio.sleep(LOOK_S)
+                    continue
                 if not checked:
                     check_sequence(after, len(known))
                     checked = True

@@ -9,20 +9,20 @@ from playwright.sync_api import expect
 from tests.browser.visitor import Visitor, words
 from tests.system.mesh import Mesh
 
-SLOWLY = "script:words=60 script:pace=50"
-"""Three seconds and more."""
+SLOWLY = "script:words=200 script:pace=50"
+"""Ten seconds and more."""
 
 
 def test_an_answer_grows_word_by_word_to_its_end(member: Visitor) -> None:
     turn = member.ask(SLOWLY)
     turn.has_begun("word3")
     some = turn.text.inner_text()
-    turn.has_begun("word20")
+    turn.has_begun("word60")
 
-    assert words(60).startswith(some.strip())
-    assert len(some) < len(words(20))
+    assert words(200).startswith(some.strip())
+    assert len(some) < len(words(60))
     expect(turn.see("answer")).to_have_attribute("aria-busy", "true")
-    turn.is_answered(words(60))
+    turn.is_answered(words(200))
     expect(turn.see("answer")).to_have_attribute("aria-busy", "false")
 
 
@@ -65,7 +65,7 @@ def test_after_a_reload_in_mid_answer_it_goes_on_and_no_word_comes_twice(member:
 
     turn = member.turn(0)
     turn.has_begun("word15")
-    turn.is_answered(words(60))
+    turn.is_answered(words(200))
     expect(member.see("turn")).to_have_count(1)
     assert len(member.noise.sent("POST", ":stream")) == 1
 
@@ -90,7 +90,7 @@ def test_a_connection_lost_in_mid_answer_comes_back_by_itself_and_nothing_is_mis
     member.page.context.set_offline(False)
 
     assert kept.startswith(words(10))
-    turn.is_answered(words(60))
+    turn.is_answered(words(200))
     expect(member.see("banner")).to_have_count(0)
     member.ask("and on").is_answered("You said: and on")
 
@@ -112,26 +112,26 @@ def test_stop_keeps_what_was_written_and_the_conversation_goes_on(member: Visito
 
 
 def test_two_tabs_that_watch_one_turn_see_the_same(member: Visitor) -> None:
-    turn = member.ask("script:words=200 script:pace=50")
+    turn = member.ask("script:words=400 script:pace=50")
     turn.has_begun("word5")
     other = member.another_tab()
     other.page.goto(member.page.url)
     twin = other.turn(0)
     twin.has_begun("word15")
 
-    turn.is_answered(words(200))
-    twin.is_answered(words(200))
+    turn.is_answered(words(400))
+    twin.is_answered(words(400))
 
 
 def test_seven_tabs_of_one_browser_all_stream_at_once(member: Visitor) -> None:
     tabs = [member, *(member.another_tab() for _ in range(6))]
-    turns = [tab.ask("script:words=100 script:pace=50") for tab in tabs]
+    turns = [tab.ask("script:words=300 script:pace=50") for tab in tabs]
     for turn in turns:
         expect(turn.text).to_contain_text("word4")
 
     assert {turn.phase for turn in turns} == {"running"}, "No tab waits for another one's end."
     for turn in turns:
-        turn.is_answered(words(100))
+        turn.is_answered(words(300))
 
 
 def test_conversations_are_found_again_renamed_and_deleted(member: Visitor) -> None:

@@ -15,7 +15,7 @@ def panes(member: Visitor) -> Panes:
 
 
 def test_a_pane_opens_and_grows_while_the_answer_is_written(panes: Panes) -> None:
-    lines = "".join(f"line {n} of a program\n" for n in range(1, 40))
+    lines = "".join(f"line {n} of a program\n" for n in range(1, 120))
     turn = panes.person.ask(say(fenced(lines, title="long.py"), pace_ms=20))
     expect(panes.tab("long.py")).to_have_attribute("data-writing", "true")
     expect(panes.text.last).to_contain_text("line 3 of")
@@ -28,7 +28,7 @@ def test_a_pane_opens_and_grows_while_the_answer_is_written(panes: Panes) -> Non
     panes.holds(lines)
     expect(panes.tab("long.py")).to_have_attribute("data-writing", "false")
     panes.is_at(1)
-    expect(turn.see("code-block")).to_contain_text("line 39 of a program")
+    expect(turn.see("code-block")).to_contain_text("line 119 of a program")
 
 
 def test_the_first_pane_of_an_answer_is_in_front_and_the_others_wait_as_tabs(panes: Panes) -> None:
@@ -51,7 +51,7 @@ def test_an_answer_does_not_come_between_a_person_and_the_pane_they_edit(panes: 
 
 
 def test_a_reload_in_mid_answer_finds_the_pane_and_it_grows_on(panes: Panes) -> None:
-    lines = "".join(f"line {n} of a program\n" for n in range(1, 60))
+    lines = "".join(f"line {n} of a program\n" for n in range(1, 200))
     panes.person.ask(say(fenced(lines, title="long.py"), pace_ms=20))
     expect(panes.text.last).to_contain_text("line 6 of")
     panes.person.page.reload()

@@ -16,11 +16,13 @@ def test_an_ordinary_day_has_no_errors_and_asks_no_other_host(visit: Visit) -> N
     turn.ends()
     turn.see("why-toggle").click()
     expect(turn.see("why-panel")).to_be_visible()
+    person.settles()
     person.page.reload()
     person.turn(0).ends()
     expect(person.see("conversations")).to_contain_text("a picture")
     person.see("new-chat").click()
     person.see("theme").click()
+    person.settles()
     person.see("sign-out").click()
     expect(person.see("landing")).to_be_visible()
 

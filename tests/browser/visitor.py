@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,11 @@ from playwright.sync_api import BrowserContext, ConsoleMessage, Dialog, Error, L
 
 READY_MS = 15_000
 """Within which whatever is waited for must be seen."""
+ANSWERED_MS = 60_000
+"""Within which an answer must end: many are slow on purpose."""
+SETTLED_MS = 500
+"""So long nothing must be on its way."""
+STREAMS = (":stream", ":watch")
 
 
 @dataclass
@@ -17,6 +23,8 @@ class Noise:
     """What a page did that a person does not see."""  # without slots: Playwright marks its listeners
 
     requests: list[Request] = field(default_factory=list)
+    underway: set[Request] = field(default_factory=set)
+    """Those without an end yet, but for streams."""
     refused: list[str] = field(default_factory=list)
     """Answers of 400 and above."""
     broken: list[str] = field(default_factory=list)
@@ -27,6 +35,7 @@ class Noise:
     def listen(self, page: Page) -> None:
         page.on("request", self._asked)
         page.on("response", self._answered)
+        page.on("requestfinished", self._finished)
         page.on("requestfailed", self._broke)
         page.on("console", self._spoke)
         page.on("pageerror", self._threw)
@@ -38,13 +47,19 @@ class Noise:
 
     def _asked(self, request: Request) -> None:
         self.requests.append(request)
+        if not is_stream(request):
+            self.underway.add(request)
 
     def _answered(self, response: Response) -> None:
         if response.status >= 400:
             self.refused.append(f"{response.status} {response.url}")
 
+    def _finished(self, request: Request) -> None:
+        self.underway.discard(request)
+
     def _broke(self, request: Request) -> None:
-        let_go = request.failure == "net::ERR_ABORTED" and request.url.partition("?")[0].endswith((":stream", ":watch"))
+        self.underway.discard(request)
+        let_go = request.failure == "net::ERR_ABORTED" and is_stream(request)
         if not let_go:
             self.broken.append(f"{request.url} {request.failure}")
 
@@ -109,6 +124,16 @@ class Visitor:
         """A turn of the open conversation, from 0."""
         return Turn(self.see("turn").nth(number))
 
+    def settles(self) -> None:
+        """Wait until nothing is on its way but streams: leaving the page would break it off."""
+        began = quiet_since = time.monotonic()
+        while time.monotonic() - quiet_since < SETTLED_MS / 1000:
+            self.page.wait_for_timeout(50)
+            if self.noise.underway:
+                quiet_since = time.monotonic()
+            late = quiet_since - began > READY_MS / 1000
+            assert not late, f"Still on their way: {[request.url for request in self.noise.underway]}"
+
     def read(self, script: str) -> Any:
         """What JavaScript says of the page."""
         return self.page.evaluate(script)
@@ -134,7 +159,7 @@ class Turn:
         assert self.phase == "running", f"The answer was {self.phase} before it was looked at."
 
     def ends(self, phase: str = "done") -> None:
-        expect(self.place).to_have_attribute("data-phase", phase)
+        expect(self.place).to_have_attribute("data-phase", phase, timeout=ANSWERED_MS)
 
     def is_answered(self, text: str) -> None:
         self.ends()
@@ -147,6 +172,10 @@ class Turn:
 
 Visit = Callable[..., Visitor]
 """Opens a browser of its own for a person: `visit("member@acme")`; options are the browser's."""
+
+
+def is_stream(request: Request) -> bool:
+    return request.url.partition("?")[0].endswith(STREAMS)
 
 
 def words(number: int) -> str:

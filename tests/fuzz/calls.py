@@ -23,6 +23,8 @@ T = TypeVar("T")
 DEADLINE_S = 10.0
 QUIET_S = 0.3
 """A stream that has begun and is silent for so long is hung up: it may be a feed without an end."""
+LATE, LATE_S = frozenset({"DEADLINE_EXCEEDED", "ROOM_UNAVAILABLE", "STORE_UNAVAILABLE"}), 2.0
+"""What a room says of another that does not answer it in time, after so long at least."""
 AT_ONCE = 6
 ALL = 1_000_000
 TRACES = (
@@ -54,7 +56,15 @@ class Outcome:
 
 
 async def call(person: Person, method: Method, body: bytes, trace: str = "", most: int = ALL) -> Outcome:
-    """The whole call; of a stream at most so many messages, of 0 not even one is waited for."""
+    """The whole call; of a stream at most so many messages, of 0 not even one is waited for. One that was late is made
+    again: the machine may have stood still, and what a request brings about it brings about twice."""
+    outcome = await call_once(person, method, body, trace, most)
+    if outcome.reason in LATE and outcome.took_s >= LATE_S:
+        outcome = await call_once(person, method, body, trace, most)
+    return outcome
+
+
+async def call_once(person: Person, method: Method, body: bytes, trace: str, most: int) -> Outcome:
     channel = person.house.channel(method.room, method.workload)
     metadata = person.metadata + ((("traceparent", trace),) if trace else ())
     began, said = time.perf_counter(), list[Message]()

@@ -34,7 +34,11 @@ def tally(pytestconfig: pytest.Config) -> Tally:
 async def fuzz(tally: Tally) -> AsyncIterator[Fuzz]:
     async with open_house(start=()) as house:
         for room in ROOMS:
-            house.environment[room]["SOMA_METRICS_LISTEN"] = f"127.0.0.1:{free_port()}"
+            house.environment[room] |= {
+                "SOMA_METRICS_LISTEN": f"127.0.0.1:{free_port()}",
+                "PYTHONPATH": str(Path(__file__).parent / "counted"),
+                "SOMA_COUNT_FILE": str(house.folder / f"{room}.blocks"),
+            }
         await asyncio.gather(*(house.start(room) for room in ROOMS))
         yield Fuzz(house, tally)
 
@@ -42,9 +46,12 @@ async def fuzz(tally: Tally) -> AsyncIterator[Fuzz]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """The figures by method fill a file, so that on the screen nothing hides a failure."""
     tally = config.stash.get(TALLY, Tally())
-    if tally.counts or tally.remarks:
+    lines = list(tally.remarks)
+    if tally.counts:
         figures = Path(sys.prefix) / "fuzz.txt"
         figures.write_text("".join(f"{line}\n" for line in tally.lines()))
+        lines += [tally.total(), f"by method, with the slowest and the answers by reason: {figures}"]
+    if lines:
         terminalreporter.section("fuzz")
-        for line in (tally.total(), *tally.remarks, f"each method's cases, slowest and answers by reason: {figures}"):
+        for line in lines:
             terminalreporter.write_line(line)

@@ -112,5 +112,5 @@ async def serves(fuzz: Fuzz, method: Method) -> None:
     """The same process as before still says so."""
     assert fuzz.house.rooms[method.room].returncode is None
     stub: Any = health_pb2_grpc.HealthStub(fuzz.house.channel(method.room, "local"))
-    answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=2)
+    answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING

@@ -71,8 +71,10 @@ async def second(house: House) -> AsyncIterator[Person]:
         yield person
 
 
-async def seen_by(watcher: Person, writer: Person, within_s: float, *, once: bool = False) -> None:
-    """Changes of many kinds, or one, each seen within that time."""
+async def seen_by(
+    watcher: Person, writer: Person, within_s: float, *, room: str = "canvas", once: bool = False
+) -> None:
+    """Changes of many kinds, or one, each seen within that time. `room` is the writer's."""
     parent = await conversation(writer)
     async with watching(watcher, parent) as events:
         document = await Document().follow(events, 0)
@@ -88,7 +90,7 @@ async def seen_by(watcher: Person, writer: Person, within_s: float, *, once: boo
             return
         await update(writer, made.name, made.etag, text="two")
         await seen()
-        await Turn(writer, parent).write("three")
+        await Turn(writer, parent, room).write("three")
         await seen()
         await delete(writer, made.name)
         await seen()
@@ -103,7 +105,7 @@ async def test_what_is_written_is_seen_without_valkey_too(house: House, person: 
     async with another(house, "canvas3", SOMA_CACHE_URL=f"redis://{NOWHERE}/0") as deaf:
         await seen_by(deaf, person, within_s=4)
         await seen_by(person, deaf, within_s=9, once=True)
-        await seen_by(deaf, deaf, within_s=1)
+        await seen_by(deaf, deaf, within_s=1, room="canvas3")
 
 
 async def test_the_canvas_of_a_conversation_that_cannot_be_asked_about_is_not_shown(

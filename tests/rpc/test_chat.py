@@ -11,6 +11,7 @@ import pytest
 from grpc import StatusCode
 
 from services.common.testing import refused
+from services.local.ports import free_port
 from soma.agent.v1 import chat_service_pb2 as wire
 from soma.agent.v1 import conversation_service_pb2 as conversation_wire
 from soma.agent.v1.conversation_pb2 import Turn
@@ -131,7 +132,7 @@ async def test_another_request_under_the_same_id_is_refused(person: Person) -> N
 
 
 async def test_a_second_question_waits_until_the_first_is_answered(person: Person) -> None:
-    turn, conversation, _ = await begin(person, "script:words=200 script:pace=20")
+    turn, conversation, _ = await begin(person, "script:words=2000 script:pace=20")
 
     with refused(StatusCode.ABORTED, "TURN_RUNNING") as refusals:
         await ask(person, "and now?", conversation=conversation)
@@ -329,16 +330,18 @@ async def test_a_refused_question_is_audited(house: House, person: Person) -> No
 
 
 async def test_streams_of_one_person_do_not_wait_for_each_other(person: Person) -> None:
-    slow = asyncio.create_task(ask(person, "script:words=50 script:pace=20"))
+    slow = stream(person, "script:words=500 script:pace=20")
+    turn = (await anext(slow)).accepted.turn
     quick = await ask(person, "quick")
 
     assert kinds(quick)[-1] == "done"
-    assert not slow.done()
-    assert kinds(await slow)[-1] == "done"
+    cancelled = await person.chat.CancelTurn(wire.CancelTurnRequest(name=turn), metadata=person.metadata)
+    assert cancelled.state == Turn.STATE_CANCELLED, "it was still running"
+    assert kinds([event async for event in slow])[-1] == "done"
 
 
 async def test_watching_while_it_streams_gives_text_before_the_end(person: Person) -> None:
-    events = stream(person, "script:words=20 script:pace=30")
+    events = stream(person, "script:words=500 script:pace=30")
     first = [await anext(events), await anext(events), await anext(events)]
     turn = first[0].accepted.turn
     early = await anext(watching(person, turn, after=2))
@@ -346,7 +349,24 @@ async def test_watching_while_it_streams_gives_text_before_the_end(person: Perso
     assert early.HasField("text")
     kept = await person.chat.GetTurn(wire.GetTurnRequest(name=turn), metadata=person.metadata)
     assert kept.state == Turn.STATE_RUNNING
+    await person.chat.CancelTurn(wire.CancelTurnRequest(name=turn), metadata=person.metadata)
     assert [event async for event in events][-1].HasField("done")
+
+
+async def test_a_watch_beyond_what_is_kept_waits_for_it_where_valkey_is_away(house: House, person: Person) -> None:
+    room = "agent3"
+    elsewhere = {"SOMA_LISTEN": f"127.0.0.1:{free_port()}", "SOMA_CACHE_URL": "redis://127.0.0.1:9/0"}
+    house.environment[room] = house.environment["agent"] | elsewhere
+    await house.start(room)
+    try:
+        turn, _, seen = await begin(person, "script:words=300 script:pace=10", words=50)
+        after = seen[-1].sequence
+        rest = await watch(house.person(at=room), turn, after)
+    finally:
+        await house.end(room)
+
+    assert [event.sequence for event in rest] == list(range(after + 1, after + 1 + len(rest)))
+    assert rest[-1].HasField("done")
 
 
 async def test_healthz_says_that_a_chat_can_be_answered(house: House) -> None:

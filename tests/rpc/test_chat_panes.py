@@ -132,7 +132,7 @@ async def test_canvas_has_every_pane_whole_before_done_is_said(person: Person) -
 
 
 async def test_a_pane_can_be_read_while_it_grows(person: Person) -> None:
-    events = stream(person, f"script:pace=25 script:say\n{LONG}")
+    events = stream(person, f"script:pace=75 script:say\n{LONG}")
     name = (await opened(events))[-1].pane.name
 
     early = await until(person, name, lambda pane: bool(pane.text))
@@ -149,7 +149,7 @@ async def test_a_pane_can_be_read_while_it_grows(person: Person) -> None:
 async def test_what_a_person_writes_into_a_growing_pane_stays_and_the_answer_gets_a_pane_of_its_own(
     person: Person,
 ) -> None:
-    events = stream(person, f"script:pace=25 script:say\n{LONG}")
+    events = stream(person, f"script:pace=75 script:say\n{LONG}")
     seen = await opened(events)
     name = seen[-1].pane.name
     await until(person, name, lambda pane: bool(pane.text))

@@ -143,7 +143,7 @@ class Counted(Ring):
 
 
 async def test_what_nobody_made_is_refused_and_costs_postgres_one_question(db: Database) -> None:
-    ring, guess = Counted(db), new_secret()
+    ring, guess = Counted(db, monotonic=lambda: 0.0), new_secret()
     said = {*await asyncio.gather(*(refusal(ring, guess) for _ in range(50))), await refusal(ring, guess)}
     assert said == {"This API key is not known here. Ask an admin of your tenant for another."}
     assert ring.asked == 1

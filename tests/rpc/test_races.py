@@ -211,7 +211,7 @@ async def test_who_hangs_up_while_a_decision_is_written_leaves_none_open(house: 
         await asyncio.gather(*(hang_up(n / 500) for n in range(100)))
 
     open_ones = "SELECT 1 FROM t_acme.decisions WHERE turn = $1 AND settle_time IS NULL"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while await house.rows(open_ones, turn):
             await asyncio.sleep(0.05)
 

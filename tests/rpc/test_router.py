@@ -25,7 +25,7 @@ PROVIDERS = """
 name = "acme"
 base_url = "{url}"
 first_text_s = 2
-idle_s = 1
+idle_s = 5
 running = 2
 queued = 2
   [[provider.model]]
@@ -249,7 +249,7 @@ async def test_a_message_that_fits_no_window_is_refused_before_the_stream(asker:
 async def test_a_provider_that_has_too_much_to_do_is_left_alone_for_as_long_as_it_says(
     asker: Asker, acme: FakeProvider
 ) -> None:
-    acme.behaviour = Behaviour(status=429, retry_after="2")
+    acme.behaviour = Behaviour(status=429, retry_after="5")
     events = await asker.generate("script:words=1")
     assert events[1].decision.provider == "scripted"
     closed = next(c.closed for c in (await asker.decide()).candidates if c.provider == "acme")

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import struct
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -204,6 +205,23 @@ async def test_a_word_that_cannot_be_written_ends_the_stream() -> None:
     tried = asyncio.Event()
     with pytest.raises(ConnectionError):
         await stream()
+
+
+async def test_a_write_goes_before_a_word_that_is_due_again() -> None:
+    written: list[bytes] = []
+    said = asyncio.Event()
+
+    async def send(data: bytes) -> None:
+        written.append(data)
+        said.set()
+
+    async with asyncio.timeout(5), beating(send, HEARTBEAT, 0.01) as write:
+        await said.wait()
+        over = time.monotonic() + 0.02
+        while time.monotonic() < over:  # the loop stands still for two silences
+            pass
+        await write(b"word")
+    assert written == [HEARTBEAT, b"word"]
 
 
 async def test_nothing_is_said_into_a_write_that_waits() -> None:

@@ -33,10 +33,10 @@ class Beat:
 
     async def write(self, data: bytes) -> None:
         """After the word, where one is being written. Raises what that could not be written for."""
-        if self.saying is not None:
-            await asyncio.wait([self.saying])
-            self.check()
-            self.saying = None
+        while (word := self.saying) and not word.done():
+            await asyncio.wait([word])  # when it is over, the next one may have begun
+        self.check()
+        self.saying = None
         await self._write(data)
 
     def look(self) -> None:

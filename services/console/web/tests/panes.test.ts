@@ -1,9 +1,10 @@
-import { describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import type { Edit } from "../src/canvas/edits";
 import { type CanvasDoors, followCanvas } from "../src/canvas/follow";
 import { isIn, placesIn } from "../src/canvas/places";
 import { save, type Saver } from "../src/canvas/save";
-import { shownOf } from "../src/canvas/shown";
+import { type Shown, shownOf } from "../src/canvas/shown";
+import { takeOver } from "../src/canvas/takeover";
 import { blocksOf } from "../src/markdown/blocks";
 import { asked, takenAll, textOfPart } from "../src/turn/turn";
 import { Refusal } from "../src/wire/refusal";
@@ -196,5 +197,45 @@ describe("following a canvas", () => {
   test("it ends when the conversation is gone", async () => {
     const gone = new Refusal("CONVERSATION_UNKNOWN", "Gone.", { status: 404 });
     expect((await followed([[gone]])).calls).toEqual([0]);
+  });
+});
+
+describe("taking over from an answer", () => {
+  const UNKNOWN = new Refusal("PANE_UNKNOWN", "There is no such pane.", { status: 404 });
+  const shown = (text: string, kept: boolean): Shown => ({ pane: pane({}), text, writing: true, kept });
+  afterEach(() => vi.useRealTimers());
+
+  /** A mesh that hears of the pane at the last of so many looks. */
+  const shelf = (looks: number) => ({
+    looks: 0,
+    async look() {
+      if (++this.looks < looks) throw UNKNOWN;
+      return pane({ etag: "2-2" });
+    },
+  });
+
+  test("waits for the mesh to hear of the pane, and takes what was written by then", async () => {
+    vi.useFakeTimers();
+    const mesh = shelf(4);
+    const edit = takeOver(mesh, NAME, () => shown("line\n".repeat(mesh.looks), false));
+    await vi.advanceTimersByTimeAsync(3_000);
+    const text = "line\n".repeat(4);
+    expect(await edit).toEqual({ text, base: text, etag: "2-2", takenOver: true });
+  });
+
+  test("gives up when the mesh never hears of it", async () => {
+    vi.useFakeTimers();
+    const edit = takeOver(shelf(Infinity), NAME, () => shown("", false)).catch((error: unknown) => error);
+    await vi.advanceTimersByTimeAsync(30_000);
+    expect(await edit).toBe(UNKNOWN);
+  });
+
+  test.each([
+    ["is gone", shown("", true)],
+    ["nobody looks at any more", undefined],
+  ])("of a pane that %s is refused at once", async (_, now) => {
+    const mesh = shelf(2);
+    await expect(takeOver(mesh, NAME, () => now)).rejects.toBe(UNKNOWN);
+    expect(mesh.looks).toBe(1);
   });
 });

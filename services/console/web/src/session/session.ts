@@ -8,6 +8,8 @@ import { Tabs } from "./tabs";
 export type SessionView =
   | { is: "starting" }
   | { is: "signed-out"; note?: string }
+  /** Has signed out, and is on the way to the issuer to end its session too. */
+  | { is: "leaving" }
   | { is: "signed-in"; person: Person }
   /** Was signed in: what is on the screen stays until they sign in again. */
   | { is: "expired"; person: Person };
@@ -53,9 +55,16 @@ export class Session {
   async signOut(): Promise<void> {
     const { tokens } = this;
     if (tokens) this.tabs.tellSignedOut(personOf(tokens.access).subject);
-    this.forget();
-    const url = await discover().then(logoutUrl, () => undefined);
-    if (url) location.assign(url);
+    this.forget({ is: "leaving" });
+    const landed = (): void => {
+      if (!this.tokens) this.view.set({ is: "signed-out" });
+    };
+    const url = await discover()
+      .then(logoutUrl)
+      .catch(() => undefined);
+    if (!url) return landed();
+    addEventListener("pageshow", landed, { once: true }); // they came back by the browser's button
+    location.assign(url);
   }
 
   /** A token that is good now. `refused` is one that the mesh did not take: it is not returned again. */
@@ -144,11 +153,11 @@ export class Session {
     this.view.set(view.is === "signed-in" ? { is: "expired", person: view.person } : { is: "signed-out" });
   }
 
-  private forget(): void {
+  private forget(view: SessionView = { is: "signed-out" }): void {
     this.drop();
     sessionStorage.clear(); // drafts too: whoever comes next is someone else
     keep(LEFT, true);
-    this.view.set({ is: "signed-out" });
+    this.view.set(view);
   }
 
   private drop(): void {

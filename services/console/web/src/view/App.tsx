@@ -4,7 +4,7 @@ import { type House, openHouse } from "../house";
 import type { Person } from "../session/person";
 import type { Session } from "../session/session";
 import { useStore } from "../store";
-import { Landing } from "./Landing";
+import { Landing, Leaving } from "./Landing";
 import { Rooms } from "./Rooms";
 
 export function App({ session }: { session: Session }): ReactNode {
@@ -14,6 +14,8 @@ export function App({ session }: { session: Session }): ReactNode {
       return null;
     case "signed-out":
       return <Landing note={view.note} signIn={() => session.signIn()} />;
+    case "leaving":
+      return <Leaving />;
     default:
       return (
         <Inside key={view.person.subject} session={session} person={view.person} expired={view.is === "expired"} />

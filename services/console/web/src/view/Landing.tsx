@@ -33,3 +33,12 @@ export function Landing({ note, signIn }: LandingProps): ReactNode {
     </main>
   );
 }
+
+export function Leaving(): ReactNode {
+  return (
+    <main className="landing">
+      <Mark />
+      <p role="status">Signing out</p>
+    </main>
+  );
+}

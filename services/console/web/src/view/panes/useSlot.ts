@@ -1,8 +1,9 @@
 /** One pane in front of a person: how they look at it, what they write into it, and what came of it. */
-import { useEffect, useState } from "react";
+import { useEffect, useRef, useState } from "react";
 import { changed, type Edit } from "../../canvas/edits";
 import { save } from "../../canvas/save";
 import type { Shown } from "../../canvas/shown";
+import { takeOver } from "../../canvas/takeover";
 import type { House } from "../../house";
 import { useStorePart } from "../../store";
 import { asRefusal } from "../../wire/refusal";
@@ -42,6 +43,7 @@ export function useSlot({ canvas }: House, name: string, shown: Shown | undefine
   const [saving, setSaving] = useState(false);
   const [problem, setProblem] = useState<Failure>();
   const [newest, setNewest] = useState<Pane>();
+  const latest = useRef(shown);
   const pane = shown?.pane;
   const overtaken =
     changed(edit) && !saving && pane?.etag !== edit?.etag && pane?.text !== edit?.base && !edit?.takenOver;
@@ -52,6 +54,13 @@ export function useSlot({ canvas }: House, name: string, shown: Shown | undefine
     if (text === edit.base) edits.put(name, { ...edit, etag: pane.etag });
     else if (!changed(edit) || text === edit.text) edits.put(name, { text, base: text, etag: pane.etag });
   }, [edits, name, edit, pane]);
+
+  useEffect(() => {
+    latest.current = shown;
+    return () => {
+      latest.current = undefined;
+    };
+  }, [shown]);
 
   const editing = edit !== undefined;
   useEffect(() => {
@@ -90,9 +99,8 @@ export function useSlot({ canvas }: House, name: string, shown: Shown | undefine
     },
     takeOver: () =>
       void guarded(async () => {
-        const { etag = "" } = await canvas.look(name);
-        const text = shown?.text ?? "";
-        edits.put(name, { text, base: text, etag, takenOver: true });
+        const taken = await takeOver(canvas, name, () => latest.current);
+        if (!edits.of(name)) edits.put(name, taken);
       }),
     write: (text) => {
       const now = edits.of(name);
