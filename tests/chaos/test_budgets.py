@@ -22,7 +22,7 @@ from services.common.telemetry import begin_logs
 from services.router.budgets.books import Books
 from services.router.budgets.room import Amount
 from tests.booking import ADD, call_of, opening_of
-from tests.chaos.scene import Server, running_server, until
+from tests.chaos.scene import WITHIN_S, Server, running_server, until
 from tests.chaos.spending import AT_ONCE, spend
 from tests.counting import Books as Rows
 from tests.counting import Law, read
@@ -109,9 +109,11 @@ async def spending(server: Server, folder: str) -> AsyncIterator[asyncio.subproc
 async def settled_lines(process: asyncio.subprocess.Process, count: int) -> list[str]:
     assert process.stdout
     lines: list[str] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WITHIN_S):
         while len(lines) < count:
-            lines += [line for line in [(await process.stdout.readline()).decode().strip()] if len(line) == 36]
+            line = (await process.stdout.readline()).decode()
+            assert line, "it has ended"
+            lines += [line.strip()] if len(line.strip()) == 36 else []
     return lines
 
 

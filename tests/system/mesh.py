@@ -19,11 +19,12 @@ from typing import Any
 from services.common.log.kafka.log import open_kafka_log
 from services.common.log.topics import TOPICS
 from services.local import leftovers, postgres
+from services.local.control import Call
 from services.local.event_log import KAFKA
 from services.local.parts import log_url
 from services.local.ports import free_port
 from services.local.process import Process
-from services.local.stack import load_stack
+from services.local.stack import control_socket_of, load_stack
 from services.local.wheels import postgres_program
 from tests.kafka import share_jars
 
@@ -121,10 +122,11 @@ class Mesh:
         return load_stack(self.home).log.engine == KAFKA
 
     def kill(self, part: str, number: int = signal.SIGKILL) -> int:
-        """Send a signal to a part; returns its pid."""
-        pid: int = self.status()["parts"][part]["pid"]
+        """Send a signal to a part, without the time that a question for health takes; returns its pid."""
+        snapshot = next(iter(Call(control_socket_of(self.home), {"do": "watch"})))
+        [pid] = [child["pid"] for child in snapshot["parts"] if child["name"] == part]
         os.kill(pid, number)
-        return pid
+        return int(pid)
 
     def processes(self) -> list[Process]:
         """The supervisor and every part that lives."""
@@ -162,9 +164,19 @@ def running_mesh(home: Path, mode: str, *words: str) -> Iterator[Mesh]:
             process.signal(signal.SIGKILL)
 
 
-def wait_until(holds: Callable[[], bool], within_s: float = 20.0, what: str = "it") -> None:
+def wait_until(holds: Callable[[], bool], within_s: float = 60.0, what: str = "it") -> None:
     """Look until a condition holds."""
     deadline = time.monotonic() + within_s
     while not holds():
         assert time.monotonic() < deadline, f"{what} did not come true within {within_s:.0f} s"
         time.sleep(0.05)
+
+
+def check_whole(mesh: Mesh) -> None:
+    """Each part is ready at once, and says that it is well when the machine lets it."""
+    assert {part["state"] for part in mesh.status()["parts"].values()} == {"ready"}
+    wait_until(lambda: is_whole(mesh.status()), what="the mesh is whole")
+
+
+def is_whole(status: dict[str, Any]) -> bool:
+    return status["missing"] == "" and all(part["health"] == "well" for part in status["parts"].values())

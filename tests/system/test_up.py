@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
 
 from services.local.ports import free_port
 from services.local.process import Process
-from tests.system.mesh import LOG, Mesh, wait_until
+from tests.system.mesh import LOG, Mesh, check_whole, wait_until
 
 PARTS = {"postgres", "valkey", "issuer", "model", "router", "canvas", "agent", "console", "workers", "edge"}
 PARTS |= {LOG} & {"kafka"}
@@ -28,10 +30,10 @@ def is_well(mesh: Mesh, part: str) -> bool:
 def test_up_returns_when_every_part_is_well_and_a_chat_can_be_answered(scripted_mesh: Mesh) -> None:
     status = scripted_mesh.status()
     assert set(status["parts"]) == PARTS
-    assert {part["health"] for part in status["parts"].values()} == {"well"}
+    assert status["verdict"] == "up"
     assert all(part["memory_bytes"] > 0 for part in status["parts"].values())
     assert status["url"] == scripted_mesh.url
-    assert status["missing"] == ""
+    check_whole(scripted_mesh)
 
 
 def test_a_second_up_says_where_the_mesh_is_and_changes_nothing(scripted_mesh: Mesh) -> None:
@@ -71,14 +73,23 @@ def test_down_leaves_no_process_and_no_listener(own_mesh: NewMesh) -> None:
 
 @pytest.mark.parametrize("part", ["router", "postgres", "valkey", "edge", "agent", "issuer"])
 def test_a_part_that_is_killed_comes_back_and_says_so(scripted_mesh: Mesh, part: str) -> None:
-    before = scripted_mesh.status()["parts"][part]
+    before, earlier = scripted_mesh.status()["parts"][part], ends(scripted_mesh, part)
     killed = scripted_mesh.kill(part)
     wait_until(lambda: is_well(scripted_mesh, part) and scripted_mesh.status()["missing"] == "", what=f"{part} is back")
     after = scripted_mesh.status()["parts"][part]
     assert after["pid"] != killed
-    assert after["restarts"] == before["restarts"] + 1
-    assert "killed by signal 9" in after["said"]
-    assert "part ended" in scripted_mesh.soma("logs", "supervisor").stdout
+    restarts = after["restarts"] - before["restarts"]
+    assert restarts == 1 or (part == "postgres" and restarts > 1)  # the killed one's memory may be in use for a while
+    told = [end["said"] for end in ends(scripted_mesh, part) if end not in earlier]
+    assert "killed by signal 9" in told[0]
+    assert (len(told), told[-1]) == (restarts, after["said"])
+
+
+def ends(mesh: Mesh, part: str) -> list[dict[str, Any]]:
+    """What the supervisor wrote when the part ended."""
+    lines = mesh.soma("logs", "supervisor", "--lines", "100000").stdout.splitlines()
+    entries = [json.loads(line) for line in lines if '"part ended"' in line]
+    return [entry for entry in entries if entry["part"] == part]
 
 
 def test_a_part_that_hangs_is_shown_as_silent(scripted_mesh: Mesh) -> None:
@@ -90,6 +101,7 @@ def test_a_part_that_hangs_is_shown_as_silent(scripted_mesh: Mesh) -> None:
     wait_until(lambda: is_well(scripted_mesh, "router"), what="router is well")
 
 
+@pytest.mark.timeout(300)
 def test_after_its_supervisor_was_killed_the_next_up_takes_over(own_mesh: NewMesh) -> None:
     mesh = own_mesh()
     left = mesh.processes()
@@ -100,9 +112,10 @@ def test_after_its_supervisor_was_killed_the_next_up_takes_over(own_mesh: NewMes
     assert "supervisor has died" in refused.stderr
     mesh.up()
     assert [process for process in left if process.is_alive] == []
-    assert {part["health"] for part in mesh.status()["parts"].values()} == {"well"}
+    check_whole(mesh)
 
 
+@pytest.mark.timeout(300)
 def test_after_everything_was_killed_the_next_up_finds_what_was_written(own_mesh: NewMesh) -> None:
     mesh = own_mesh()
     mesh.soma("tenant", "add", "initech")
@@ -149,7 +162,7 @@ def test_a_folder_deeper_than_a_socket_can_be_works(tmp_path: Path) -> None:
     mesh = Mesh(home, free_port())
     try:
         mesh.up()
-        assert {part["health"] for part in mesh.status()["parts"].values()} == {"well"}
+        check_whole(mesh)
     finally:
         mesh.down()
 
