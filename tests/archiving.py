@@ -128,7 +128,7 @@ class Lag:
 
 
 async def main(url: str, keys_url: str, archive_url: str) -> None:
-    async with open_database(url, keys_url, SystemClock()) as db, open_postgres_log(db, lease_s=0.5) as log:
+    async with open_database(url, keys_url, SystemClock()) as db, open_postgres_log(db, lease_s=3) as log:
         lag = Lag(log)
         async with archiver(db, log, open_blobs(archive_url)) as one:
             while await lag():

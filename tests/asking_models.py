@@ -46,7 +46,7 @@ class Model:
         self.fake.behaviour = behaviour
         pieces: list[Piece] = []
         try:
-            async with asyncio.timeout(30), aclosing(self.adapter.stream(self.prompt(request))) as stream:
+            async with asyncio.timeout(100), aclosing(self.adapter.stream(self.prompt(request))) as stream:
                 async for piece in stream:
                     if isinstance(piece, End):
                         return pieces, piece

@@ -24,7 +24,7 @@ from services.local.ready import is_ready
 from services.local.workload.ca import Lives, Root, issue, new_root
 
 JARS = Path(__file__).resolve().parents[1] / ".venv/kafka"
-START_S = 40.0
+START_S = 100.0
 DOMAIN = "soma.test"
 LIVES = Lives(timedelta(hours=1), timedelta(hours=4))
 FOR_TESTS = """

@@ -199,7 +199,7 @@ async def open_house(
             ipv6=has_ipv6(port),
             grpc_port=grpc_port,
             reflects=True,
-            unary_s=2,
+            unary_s=5,
         )
         await parts.enter_async_context(envoy(settings, place / "edge.yaml"))
         http = await parts.enter_async_context(ClientSession())

@@ -14,16 +14,18 @@ from services.router.models.openai import OpenAI
 from services.router.offers import Limits, Offer, Price, Provider
 from soma.router.v1.router_service_pb2 import GenerateRequest
 from soma.router.v1.routing_pb2 import Message
+from tests.asking_models import PATIENT
 from tests.fake_provider import Behaviour, FakeProvider, open_fake_provider
 
 LIMITS = Limits(first_text_s=1.0, idle_s=0.6, total_s=5)
+"""For tests whose subject is silence."""
 
 
 @dataclass
 class Bench:
     adapter: OpenAI
     provider: FakeProvider
-    limits: Limits = LIMITS
+    limits: Limits = PATIENT
 
     def prompt(self, base_url: str = "", request: GenerateRequest | None = None) -> Prompt:
         request = request or GenerateRequest(messages=[Message(role="user", text="Hello")])
@@ -47,7 +49,7 @@ class Bench:
         pieces: list[Piece] = []
         prompt = self.prompt(request=request)
         try:
-            async with asyncio.timeout(10), aclosing((adapter or self.adapter).stream(prompt)) as stream:
+            async with asyncio.timeout(100), aclosing((adapter or self.adapter).stream(prompt)) as stream:
                 async for piece in stream:
                     if isinstance(piece, End):
                         return pieces, piece

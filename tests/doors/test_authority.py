@@ -94,8 +94,11 @@ async def test_a_child_of_an_admitted_process_has_no_identity(place: Place, monk
     assert "soma run ROOM" in await told(await a_child(place))
 
 
-async def test_a_process_that_was_not_admitted_is_refused_in_one_sentence_at_once(place: Place) -> None:
-    async with asyncio.timeout(2):
+async def test_a_process_that_was_not_admitted_is_refused_in_one_sentence_at_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attestation, "HOLD_S", 60)
+    async with asyncio.timeout(20):
         with pytest.raises(Denied, match=r"`soma up`.*`soma run ROOM`"):
             await identity_at(place)
 
@@ -143,7 +146,7 @@ async def test_a_process_that_is_forgotten_loses_its_stream_and_its_identity(pla
         stream = api.FetchX509SVID(wire.X509SVIDRequest(), metadata=HEADER)
         await stream.read()
         place.authority.forget(os.getpid())
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(20):
             with pytest.raises(grpc.aio.AioRpcError) as cut:
                 await stream.read()
         assert cut.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -211,7 +214,7 @@ async def test_a_stream_begins_with_the_full_set_and_brings_it_again_at_each_rot
     async with a_place(tmp_path, leaf_life_s=2) as place, workload_api(place) as api:
         place.authority.admit(os.getpid(), "agent")
         stream = api.FetchX509SVID(wire.X509SVIDRequest(), metadata=HEADER)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             answers = [await stream.read() for _ in range(4)]
     assert all(answer.svids[0].spiffe_id == AGENT and answer.svids[0].bundle for answer in answers)
     assert len({answer.svids[0].x509_svid for answer in answers}) >= 3
@@ -330,7 +333,7 @@ async def test_envoys_secrets_are_whole_and_follow_each_rotation(tmp_path: Path)
         writing = asyncio.create_task(write_sds(place.authority, "edge", tmp_path / "sds", tmp_path / "peers"))
         await until(lambda: (tmp_path / "sds" / "svid.yaml").exists())
         chains: set[str] = set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while len(chains) < 3:
                 svid, bundle = secret(tmp_path, "svid"), secret(tmp_path, "bundle")
                 chain = svid["tls_certificate"]["certificate_chain"]["inline_string"]
@@ -351,20 +354,24 @@ async def test_envoys_secrets_are_whole_and_follow_each_rotation(tmp_path: Path)
 
 
 async def test_leaf_and_root_rotate_under_calls_and_long_streams_and_none_fails(tmp_path: Path) -> None:
-    """Leaves of 2 s and roots of 8 s; streams of 6 s on connections that may live 0.5 s."""
-    async with a_place(tmp_path, leaf_life_s=2, ca_life_s=8) as place:
+    """Leaves of 4 s and roots of 16 s; streams of 6 s on connections that may live 0.5 s."""
+    async with a_place(tmp_path, leaf_life_s=4, ca_life_s=16) as place:
         place.authority.admit(os.getpid(), "agent")
         async with (
             open_identity(place.address, DOMAIN) as me,
             serving(me) as address,
             open_channel(me, address, "agent") as channel,
         ):
-            first_root, lines = me.material.bundle_pem, set()
-            traffic = Traffic(channel)
+            first_root, traffic = me.material.bundle_pem, Traffic(channel)
+            lines: set[object] = set()
             streams = [asyncio.create_task(traffic.stream(6)) for _ in range(3)]
             calls = [asyncio.create_task(traffic.calls()) for _ in range(4)]
-            async with asyncio.timeout(20):
-                while first_root in me.material.bundle_pem or not all(stream.done() for stream in streams):
+            async with asyncio.timeout(90):
+                while (
+                    first_root in me.material.bundle_pem
+                    or not all(stream.done() for stream in streams)
+                    or min(me.version - 5, len(lines) - 4, traffic.called - 500) <= 0
+                ):
                     lines.add(channel.line)
                     await asyncio.sleep(0.05)
             traffic.over = True

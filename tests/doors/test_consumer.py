@@ -293,7 +293,7 @@ async def test_no_more_partitions_than_agreed_are_worked_at_once_and_not_fewer(w
         nonlocal now, most
         now += 1
         most = max(most, now)
-        await tx.execute("SELECT pg_sleep(0.02)")
+        await tx.execute("SELECT pg_sleep(0.2)")
         now -= 1
 
     async with world.running(world.consumer(Seeing(world.group, before=count), at_once=3)):
@@ -332,7 +332,7 @@ async def test_a_consumer_that_is_told_to_end_does_so_within_its_grace_whatever_
     async with world.running(world.consumer(Seeing(world.group, after=stand_still), grace_s=0.2)):
         await begun.wait()
         told = time.monotonic()
-    assert time.monotonic() - told < 2
+    assert time.monotonic() - told < 8
 
 
 async def test_a_letter_that_somebody_else_claimed_meanwhile_does_not_count(world: World) -> None:

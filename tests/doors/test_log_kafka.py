@@ -53,7 +53,7 @@ from tests.kafka import DOMAIN, LIVES, Broker
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-QUICK = Pulse(beat_s=0.1, session_s=1.0)
+QUICK = Pulse(beat_s=0.1, session_s=10.0)
 SILENT = Pulse(beat_s=3600.0, session_s=1.0)
 NARROW = "agent.routing"
 """A topic whose largest batch tests change."""
@@ -73,7 +73,7 @@ async def engine(tmp_path_factory: pytest.TempPathFactory, broker: Broker) -> As
                 yield member
 
         await log.make_topics()
-        yield Engine(db, log, admin_url, mortal, QUICK.session_s)
+        yield Engine(db, log, admin_url, mortal, SILENT.session_s)
 
 
 async def test_a_broker_that_is_killed_loses_nothing_and_who_comes_meanwhile_waits_for_it(
@@ -103,10 +103,10 @@ async def test_a_broker_that_is_killed_loses_nothing_and_who_comes_meanwhile_wai
 async def test_what_a_slow_broker_has_already_is_not_sent_again(engine: Engine, broker: Broker) -> None:
     key, before = a_key(), await ends(engine)
     async with open_kafka_log(broker.url, None) as log:
-        log.sender.within_s = 0.5
         hasty = Engine(engine.db, log, engine.admin_url, engine.mortal, engine.lease_s)
         await tell(hasty, a_row(key))
         await hasty.publish()
+        log.sender.within_s = 0.5
         broker.send(signal.SIGSTOP)
         try:
             ids = await tell(hasty, *(a_row(key) for _ in range(10)))

@@ -25,7 +25,8 @@ from tests.doors.log_suite import ROOM, TOPIC, Engine, a_group, a_key, a_row, fi
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-LEASE_S = 0.6
+LEASE_S = 3.0
+MORTAL_S = 0.6
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -35,12 +36,12 @@ async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engi
 
         @asynccontextmanager
         async def mortal(group: str, topics: Sequence[str]) -> AsyncIterator[Reader]:
-            member = Member(db, Seat(group, tuple(topics), new_id(), LEASE_S), Ear(), Ear())
+            member = Member(db, Seat(group, tuple(topics), new_id(), MORTAL_S), Ear(), Ear())
             await member.take_turn()
             yield member
 
         await log.make_topics()
-        yield Engine(db, log, admin_url, mortal, LEASE_S)
+        yield Engine(db, log, admin_url, mortal, MORTAL_S)
 
 
 @asynccontextmanager

@@ -120,7 +120,7 @@ async def acknowledged_and_kept(folder: Path, durably: bool) -> tuple[int, int]:
             await conn.execute("CREATE TABLE written (n bigint PRIMARY KEY)")
         enough = asyncio.Event()
         writers = [asyncio.create_task(write(url, start, durably, acknowledged, enough)) for start in range(WRITERS)]
-        await asyncio.wait_for(enough.wait(), 20)
+        await asyncio.wait_for(enough.wait(), 60)
         family = [psutil.Process(server_of(folder)), *psutil.Process(server_of(folder)).children()]
         for process in family:
             with contextlib.suppress(psutil.NoSuchProcess):

@@ -112,7 +112,7 @@ async def test_what_was_told_is_in_the_log_long_before_the_relay_would_look_for_
             await say(engine.db)
             await until(lambda: empty(engine))
             fastest = min(fastest, time.monotonic() - began)
-    assert fastest < 0.2
+    assert fastest < 0.5
 
 
 async def test_what_is_told_in_quick_succession_goes_into_the_log_together(engine: Engine) -> None:
@@ -154,7 +154,7 @@ async def test_a_leader_that_stands_still_in_mid_batch_loses_the_lead_and_what_i
         ids = await tell(engine, *(a_row(key) for _ in range(3)))
         with pytest.raises(Unavailable):  # noqa: PT012 - it is when it goes on that it learns of it
             async with engine.db.own(ROOM) as tx:
-                assert await lead(tx, WHOLE, batch_s=0.2)
+                assert await lead(tx, WHOLE, batch_s=2)
                 await engine.log.drain(tx, WHOLE, 2)
                 await until(lambda: engine.relay().step(WHOLE, 10))
         assert (await read(engine, reader, has(ids))).by_key() == {key: ids}

@@ -111,7 +111,7 @@ async def test_a_prompt_too_long_for_the_model_says_so(model: Model) -> None:
 
 @pytest.mark.parametrize("hang_after", [0, 3])
 async def test_silence_has_its_deadline_and_the_provider_is_hung_up_on(model: Model, hang_after: int) -> None:
-    model.limits = Limits(first_text_s=0.5, idle_s=0.3, total_s=5)
+    model.limits = Limits(first_text_s=3, idle_s=0.3, total_s=5)
     before = model.fake.hung_up
     await model.broken(Behaviour(hang_after=hang_after))
     await until(lambda: model.fake.hung_up > before)

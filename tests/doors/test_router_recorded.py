@@ -106,7 +106,7 @@ class Bench:
         )
         prompt = replace(self.prompt(wire, kind), whole=whole)
         text, thought, refused, calls = "", "", "", dict[int, tuple[str, str]]()
-        async with asyncio.timeout(30), aclosing(self.adapters[kind].stream(prompt)) as pieces:
+        async with asyncio.timeout(100), aclosing(self.adapters[kind].stream(prompt)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, str):
                     text += piece

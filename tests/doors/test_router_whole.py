@@ -19,17 +19,18 @@ from services.router.models.openai import OpenAI
 from services.router.offers import Limits
 from soma.common.v1.model_pb2 import Usage
 from soma.router.v1.routing_pb2 import ToolCallDelta
-from tests.asking_models import Model
+from tests.asking_models import PATIENT, Model
 from tests.fake_provider import Behaviour, open_fake_provider, said
 
 LIMITS = Limits(first_text_s=0.1, idle_s=0.3, total_s=2)
+"""For tests whose subject is silence."""
 
 
 @pytest.fixture
 async def model() -> AsyncIterator[Model]:
     async with open_fake_provider() as fake, open_session() as session:
         adapter = OpenAI(session)
-        yield Model(adapter, fake, "openai", LIMITS, whole=True)
+        yield Model(adapter, fake, "openai", PATIENT, whole=True)
 
 
 @pytest.fixture
@@ -66,6 +67,8 @@ WELL = [
 
 @pytest.mark.parametrize("behaviour", WELL, ids=str)
 async def test_a_good_answer_is_one_piece_and_its_end(model: Model, behaviour: Behaviour) -> None:
+    if behaviour.wait_ms:
+        model.limits = LIMITS
     pieces, end = await model.ask(behaviour)
     assert pieces == [said(behaviour)]
     usage = Usage(input_tokens=11, output_tokens=behaviour.words) if behaviour.usage else None
@@ -77,17 +80,20 @@ async def test_a_good_answer_is_one_piece_and_its_end(model: Model, behaviour: B
 
 
 async def test_a_slow_provider_has_the_time_of_a_whole_answer(model: Model) -> None:
+    model.limits = LIMITS
     pieces, end = await model.ask(Behaviour(words=8, pace_ms=60))
     assert pieces == [said(Behaviour())] and isinstance(end, End)
     assert LIMITS.first_text_s < LIMITS.idle_s < 8 * 0.060
 
 
 async def test_blank_lines_are_no_beginning_and_no_end(model: Model) -> None:
+    model.limits = LIMITS
     pieces, end = await model.ask(Behaviour(comments=True, wait_ms=300, pace_ms=60))
     assert pieces == [said(Behaviour())] and isinstance(end, End)
 
 
 async def test_a_body_that_stalls_is_given_up_after_its_silence(model: Model) -> None:
+    model.limits = LIMITS
     began = time.monotonic()
     broken = await model.broken(Behaviour(hang_after=3))
     assert broken.sentence == "acme fell silent." and broken.blames_model

@@ -67,14 +67,14 @@ async def test_every_audit_event_arrives_in_order_of_its_person(world: World, si
 async def test_a_siem_that_hangs_holds_up_nothing_and_gets_all_when_it_is_back(world: World, siem: FakeSiem) -> None:
     siem.open.clear()
     padding = "x" * 50_000  # more in all than the system keeps for a connection that is not read
-    async with telling(world, siem, send_s=0.3):
+    async with telling(world, siem, send_s=2):
         told = [await audited(world, 60, padding)]
-        await world.until(lambda: tried(siem, 2))
+        await world.until(lambda: tried(siem, 2), 60)
         told.append(await audited(world, 60))
         assert await lag(world) == 120
         siem.open.set()
-        await world.until(lambda: arrived(siem, *told))
-        await world.until(lambda: none_left(world))
+        await world.until(lambda: arrived(siem, *told), 60)
+        await world.until(lambda: none_left(world), 60)
     ids = [row.id for rows in told for row in rows]
     assert set(siem.ids) == set(ids)
     assert list(dict.fromkeys(of(siem, "ada"))) == [row.id for rows in told for row in rows if "ada" in row.key]
@@ -163,7 +163,7 @@ async def test_a_siem_whose_certificate_is_not_trusted_is_told_nothing(
 ) -> None:
     async with open_fake_siem(kind, tmp_path / "other", host="127.0.0.2") as other:
         for ca, url in ((other.ca, siem.url), (other.ca, other.url)):
-            async with open_receiver(url, ca, None, 1.0) as receiver:
+            async with open_receiver(url, ca, None, 10.0) as receiver:
                 with pytest.raises(Unavailable, match=r"certificate verify failed|CERTIFICATE_VERIFY_FAILED"):
                     await receiver.send([SOMETHING])
     assert not siem.events

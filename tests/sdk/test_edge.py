@@ -97,7 +97,7 @@ async def test_a_stranger_is_told_at_once(address: str, svid: Path, tmp_path: Pa
     (tmp_path / "cert.pem").write_bytes(chain)
 
     files = (tmp_path / "key.pem", tmp_path / "cert.pem", svid / "ca.pem")
-    async with Soma.connect(address, svid=files, token="t") as soma, asyncio.timeout(5):
+    async with Soma.connect(address, svid=files, token="t") as soma, asyncio.timeout(20):
         with pytest.raises(Unavailable, match="one that is trusted there"):
             await soma.ask("hello")
 
