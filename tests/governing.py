@@ -24,6 +24,7 @@ from tests.house import ROOMS, House, Person
 
 SOON_S = 1.0
 """What a change may take until it holds everywhere."""
+PAUSE_S = 0.01
 NUMBERS = count(1)
 
 
@@ -35,13 +36,15 @@ async def new_admin(house: House, name: str = "gov") -> Person:
 
 
 async def within(seconds: float, is_so: Callable[[], Awaitable[bool]]) -> None:
-    """Until it is so. TimeoutError when that takes longer, not counting how long this process stood still."""
-    left, before = seconds, monotonic()
+    """Until it is so. TimeoutError when that takes longer, not counting what a pause took too long: this process stood
+    still then, and did not look."""
+    over = monotonic() + seconds
     while not await is_so():
-        if left <= 0:
+        paused = monotonic()
+        if paused >= over:
             raise TimeoutError(f"not so within {seconds} s")
-        await asyncio.sleep(0.01)
-        left, before = left - min(0.1, monotonic() - before), monotonic()
+        await asyncio.sleep(PAUSE_S)
+        over += monotonic() - paused - PAUSE_S
 
 
 @asynccontextmanager

@@ -28,11 +28,10 @@ pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120
 
 Used: TypeAlias = dict[str, Counter[str]]
 """By room."""
-COUNT_FILE = "SOMA_COUNT_FILE"
 WARM_UP, ROUNDS, LAST = 2, max(3, round(4 * TIMES)), 3
 GROWTH = Counter(bytes=6 * 1024 * 1024, blocks=8_000)
 """What a room may have grown by after the rounds, some 8,000 calls: caches that fill up. What the allocator holds goes
-up and down by half as much, so the most of the warm-up is compared with the least of the last rounds."""
+up and down by as much, so the most of the warm-up is compared with the least of the last rounds."""
 COUNTED_S = 30.0
 MORE_FILES = 32
 """Connections that a room may have opened meanwhile: its pools fill up too."""
@@ -116,7 +115,7 @@ def shown(before: Counter[str], after: Counter[str]) -> str:
 
 async def used(house: House, room: str) -> Counter[str]:
     """What is left when the room has collected its garbage: bytes that are its own, blocks of Python's objects."""
-    pid, file = house.rooms[room].pid, Path(house.environment[room][COUNT_FILE])
+    pid, file = house.rooms[room].pid, Path(house.environment[room]["SOMA_COUNT_FILE"])
     file.unlink(missing_ok=True)
     os.kill(pid, signal.SIGUSR1)
     async with asyncio.timeout(COUNTED_S):
