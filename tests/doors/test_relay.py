@@ -107,12 +107,12 @@ async def test_what_was_told_is_in_the_log_long_before_the_relay_would_look_for_
         await say(engine.db)
         await until(lambda: empty(engine))
         fastest = 9.0
-        for _ in range(5):
+        for _ in range(10):
             began = time.monotonic()
             await say(engine.db)
             await until(lambda: empty(engine))
             fastest = min(fastest, time.monotonic() - began)
-    assert fastest < 0.5
+    assert fastest < 0.2
 
 
 async def test_what_is_told_in_quick_succession_goes_into_the_log_together(engine: Engine) -> None:

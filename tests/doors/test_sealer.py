@@ -497,7 +497,7 @@ async def test_what_rooms_tell_is_under_a_head_within_a_second_or_so(sealing: Se
         return len(await sealing.rows()) == number and value("soma_audit_sealed_total") == number
 
     def late() -> float:
-        within = value("soma_audit_seal_seconds_bucket", {"le": "5.0"})
+        within = value("soma_audit_seal_seconds_bucket", {"le": "2.5"})
         counted = value("soma_audit_seal_seconds_count")
         assert within is not None
         assert counted
