@@ -35,7 +35,7 @@ def listening() -> Iterator[Canary]:
         listener.start()
         yield canary
         over.set()
-        listener.join(5)
+        listener.join(10)
 
 
 def listen(canary: Canary, stream: socket.socket, packets: socket.socket, over: threading.Event) -> None:
@@ -47,12 +47,15 @@ def listen(canary: Canary, stream: socket.socket, packets: socket.socket, over: 
                 if key.fileobj is packets:
                     canary.heard.append(f"datagram of {len(packets.recv(2048))} bytes")
                 else:
-                    canary.heard.append(first_line(stream))
+                    hear_first_line(stream, canary.heard)
 
 
-def first_line(stream: socket.socket) -> str:
+def hear_first_line(stream: socket.socket, heard: list[str]) -> None:
+    """It stands in what was heard before the other side can see the connection's end."""
     connection, _ = stream.accept()
-    with connection, suppress(OSError):
-        connection.settimeout(0.5)
-        return connection.recv(2048).split(b"\r\n")[0].decode(errors="replace") or "a connection"
-    return "a connection"
+    with connection:
+        line = b""
+        with suppress(OSError):
+            connection.settimeout(5)
+            line = connection.recv(2048).split(b"\r\n")[0]
+        heard.append(line.decode(errors="replace") or "a connection")

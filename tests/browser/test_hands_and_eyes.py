@@ -54,7 +54,7 @@ def test_everything_can_be_done_by_keyboard_and_the_focus_is_seen(visit: Visit) 
 
 
 def test_what_is_answered_is_told_to_people_who_listen(member: Visitor) -> None:
-    turn = member.ask("script:words=30 script:pace=30")
+    turn = member.ask("script:words=200 script:pace=50")
     expect(member.see("announcer")).to_have_text("Answering.")
     turn.ends()
     expect(member.see("announcer")).not_to_have_text("Answering.")

@@ -64,7 +64,7 @@ def test_a_long_paste_without_a_space_does_not_freeze_the_page(member: Visitor) 
 
 
 def test_a_second_question_in_a_conversation_that_answers_is_refused_with_both_ways_on(member: Visitor) -> None:
-    member.ask("script:words=400 script:pace=50").has_begun("word2")
+    member.ask("script:words=3000 script:pace=50").has_begun("word2")
     other = member.another_tab()
     other.page.goto(f"{member.url}/")
     other.page.route("**/turns?*", lambda route: route.fulfill(json={"turns": []}))  # it has not heard of the answer

@@ -9,7 +9,7 @@ from typing import Any
 
 from playwright.sync_api import BrowserContext, ConsoleMessage, Dialog, Error, Locator, Page, Request, Response, expect
 
-READY_MS = 15_000
+READY_MS = 30_000
 """Within which whatever is waited for must be seen."""
 ANSWERED_MS = 60_000
 """Within which an answer must end: many are slow on purpose."""

@@ -60,7 +60,7 @@ class Stage:
         folder, port = self.house.folder / "postgres", urlsplit(self.house.admin_url).port
         assert port
         os.kill(int((folder / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await is_ready(Runs(postgres.ready_command(port))):
                 await asyncio.sleep(0.01)
         server = Server(folder, port)
@@ -74,7 +74,7 @@ class Stage:
         os.kill(await pid_of_valkey(url.port, url.password), signal.SIGKILL)
         ready, command = valkey.ready(url.port, url.password), valkey.command(self.house.folder / "valkey.conf")
         server: asyncio.subprocess.Process | None = None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not await is_ready(ready):
                 if server is None or server.returncode is not None:
                     server = await asyncio.create_subprocess_exec(*command, start_new_session=True)
@@ -116,7 +116,7 @@ async def pid_of_valkey(port: int, password: str) -> int:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(f"AUTH {password}\r\nINFO server\r\n".encode())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             said = (await reader.readuntil(b"process_id:"), await reader.readline())[1]
         return int(said)
     finally:

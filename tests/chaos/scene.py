@@ -23,7 +23,7 @@ from services.common.db import Database, open_database
 from services.common.errors import Unavailable
 from services.common.log.log import Log
 from services.local import postgres
-from services.local.ports import free_port
+from services.local.ports import inner_port
 from services.local.ready import Runs, is_ready
 from soma.events.v1alpha1.message_pb2 import MessageEvent
 from tests.chaos.following import Follower, open_log
@@ -33,6 +33,7 @@ from tests.stores import kept_password
 PEOPLE = ("ada", "bea", "cy", "dan", "eve", "fay")
 PACE_S = 0.03
 WITHIN_S = 60.0
+REPEATED = "SELECT 1 FROM soma.log WHERE topic = $1 AND payload::text LIKE $2 GROUP BY id HAVING count(*) > 1 LIMIT 1"
 SEALED = "SELECT resource FROM soma.audit WHERE tenant = 'acme' AND action = 'turn.tested' AND resource LIKE $1"
 
 
@@ -169,6 +170,10 @@ class Scene:
             return False
         return not left and not letters and all(standing.get(p, first) >= end for p, (first, end) in ends.items())
 
+    async def repeats(self) -> bool:
+        """Whether something of this group is in the log more than once."""
+        return bool(await self.db.look(REPEATED, TOPIC, f"%.{self.group}.%"))
+
     async def check(self, writers: Writers, *, repeated: bool | None = False) -> None:
         """The law. What was repeated is in the log more than once. None: it may be."""
         seen = [row["what"] for row in await self.db.look(
@@ -205,7 +210,7 @@ class Scene:
 @asynccontextmanager
 async def running_server(folder: Path) -> AsyncIterator[Server]:
     """With all that writers and followers need."""
-    server = Server(folder, free_port())
+    server = Server(folder, inner_port())
     await server.start()
     try:
         await schema.migrate(server.admin_url, ())

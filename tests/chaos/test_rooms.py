@@ -74,7 +74,7 @@ async def test_an_agent_killed_in_mid_turn_leaves_a_turn_that_ends_with_interrup
     back = time.monotonic()
     rest = await resumed(house, turn, seen[-1].sequence)
 
-    assert time.monotonic() - back < 10
+    assert time.monotonic() - back < 20
     assert kinds(rest)[-1] == "error"
     assert rest[-1].error.reason == "INTERRUPTED"
     assert [e.sequence for e in seen + rest] == list(range(1, len(seen) + len(rest) + 1)), "no gap, no second telling"
@@ -163,6 +163,6 @@ async def test_a_router_killed_in_mid_answer_ends_the_turn_with_its_text(house: 
     assert (kept.state, kept.error.reason) == (Turn.STATE_FAILED, "ROOM_UNAVAILABLE")
     assert kept.answer.startswith("word1 word2")
     await house.start("router")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while kinds(await ask(house.person(), "again", conversation=conversation))[-1] != "done":
             await asyncio.sleep(0.2)

@@ -20,7 +20,7 @@ from tests.house import Person
 
 T = TypeVar("T")
 
-DEADLINE_S = 10.0
+DEADLINE_S = 20.0
 QUIET_S = 0.3
 """A stream that has begun and is silent for so long is hung up: it may be a feed without an end."""
 LATE, LATE_S = frozenset({"DEADLINE_EXCEEDED", "ROOM_UNAVAILABLE", "STORE_UNAVAILABLE"}), 2.0

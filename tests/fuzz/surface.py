@@ -33,7 +33,7 @@ GOVERNED = "governed"
 DECIDE = "/v1/decide"
 FRONT = {"/v1/chat/completions": chats(), "/v1/embeddings": vectors()}
 STREAM = "text/event-stream"
-STREAM_S, ANSWER_S = 1.0, 10.0
+STREAM_S, ANSWER_S = 1.0, 20.0
 CONFIG = {
     "seed": SEED,
     "max-stream-events": 20,

@@ -22,7 +22,7 @@ from services.local import leftovers, postgres
 from services.local.control import Call
 from services.local.event_log import KAFKA
 from services.local.parts import log_url
-from services.local.ports import free_port
+from services.local.ports import inner_port
 from services.local.process import Process
 from services.local.stack import control_socket_of, load_stack
 from services.local.wheels import postgres_program
@@ -153,7 +153,7 @@ def told_to_kafka(home: Path) -> list[dict[str, Any]]:
 @contextmanager
 def running_mesh(home: Path, mode: str, *words: str) -> Iterator[Mesh]:
     """A mesh that is up, on a free port; at the end nothing of it runs."""
-    mesh = Mesh(home, free_port(), mode)
+    mesh = Mesh(home, inner_port(), mode)
     try:
         mesh.up(*words)
         yield mesh
@@ -165,11 +165,12 @@ def running_mesh(home: Path, mode: str, *words: str) -> Iterator[Mesh]:
 
 
 def wait_until(holds: Callable[[], bool], within_s: float = 60.0, what: str = "it") -> None:
-    """Look until a condition holds."""
-    deadline = time.monotonic() + within_s
+    """Look until a condition holds. A look that began in time counts, however long it took."""
+    deadline, began = time.monotonic() + within_s, time.monotonic()
     while not holds():
-        assert time.monotonic() < deadline, f"{what} did not come true within {within_s:.0f} s"
+        assert began < deadline, f"{what} did not come true within {within_s:.0f} s"
         time.sleep(0.05)
+        began = time.monotonic()
 
 
 def check_whole(mesh: Mesh) -> None:

@@ -16,13 +16,14 @@ from services.local.ports import free_port
 from tests.system.mesh import Mesh, wait_until
 
 SLOW = "script:words=60 script:pace=50"
+LONG = "script:words=3000 script:pace=50"
 WHOLE = " ".join(f"word{n}" for n in range(1, 61))
 
 
-def begin_slow_chat(mesh: Mesh) -> subprocess.Popen[bytes]:
-    """A chat of three seconds, after its first letters."""
+def begin_chat(mesh: Mesh, text: str) -> subprocess.Popen[bytes]:
+    """A chat after the first letters of its answer."""
     chat = subprocess.Popen(
-        mesh.command("chat", SLOW), env=mesh.surroundings(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+        mesh.command("chat", text), env=mesh.surroundings(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
     )
     assert chat.stdout is not None
     assert chat.stdout.read(4) == b"word"
@@ -55,7 +56,7 @@ def test_chat_goes_on_with_a_conversation(scripted_mesh: Mesh) -> None:
 def test_chat_ends_with_the_whole_answer_or_the_reason_when_a_part_is_killed_in_the_middle(
     scripted_mesh: Mesh, part: str
 ) -> None:
-    chat = begin_slow_chat(scripted_mesh)
+    chat = begin_chat(scripted_mesh, SLOW if part == "edge" else LONG)
     scripted_mesh.kill(part)
     out, error = chat.communicate(timeout=60)
     if part == "edge":
@@ -67,7 +68,7 @@ def test_chat_ends_with_the_whole_answer_or_the_reason_when_a_part_is_killed_in_
 
 
 def test_ctrl_c_stops_the_answer_and_the_turn(scripted_mesh: Mesh) -> None:
-    chat = begin_slow_chat(scripted_mesh)
+    chat = begin_chat(scripted_mesh, LONG)
     chat.send_signal(signal.SIGINT)
     chat.communicate(timeout=20)
     assert chat.returncode == 130

@@ -55,13 +55,14 @@ def test_who_hangs_up_gets_the_rest_by_watching(client: Client) -> None:
 
 
 def test_the_first_event_does_not_wait_for_the_model(client: Client) -> None:
-    stream = client.stream("POST", "/v1/chat:stream", {"text": "script:wait=3000 slow"})
+    stream = client.stream("POST", "/v1/chat:stream", {"text": "script:wait=50000 slow"})
     first = next(stream)
     turn = client.call("GET", f"/v1/{first['accepted']['turn']}").json
 
     assert kind(first) == "accepted"
     assert turn["state"] == "STATE_RUNNING"
     stream.close()  # type: ignore[attr-defined]
+    client.call("POST", f"/v1/{first['accepted']['turn']}:cancel", {})
 
 
 def test_beyond_the_last_event_is_unknown(client: Client) -> None:

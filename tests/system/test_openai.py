@@ -220,7 +220,7 @@ def test_who_hangs_up_in_mid_stream_pays_for_what_came_and_no_more(scripted_mesh
     stream.close()
     decision = chunk.id.removeprefix("chatcmpl-")
 
-    wait_until(lambda: bool(settled(scripted_mesh, decision)), 10, "the settlement")
+    wait_until(lambda: bool(settled(scripted_mesh, decision)), 30, "the settlement")
 
     body = json.dumps(settled(scripted_mesh, decision))
     assert "cancelled" in body

@@ -114,7 +114,7 @@ def test_who_hangs_up_at_the_edge_leaves_no_hold_and_no_open_decision(scripted_m
         "SELECT (SELECT count(*) FROM soma.holds) AS held, "
         "(SELECT count(*) FROM t_acme.decisions WHERE settle_time IS NULL) AS open"
     )
-    wait_until(lambda: scripted_mesh.rows(over) == [{"held": 0, "open": 0}], 15, "the end of all calls")
+    wait_until(lambda: scripted_mesh.rows(over) == [{"held": 0, "open": 0}], 30, "the end of all calls")
 
 
 def listen(line: socket.socket) -> None:
