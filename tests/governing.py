@@ -36,15 +36,17 @@ async def new_admin(house: House, name: str = "gov") -> Person:
 
 
 async def within(seconds: float, is_so: Callable[[], Awaitable[bool]]) -> None:
-    """Until it is so. TimeoutError when that takes longer, not counting what a pause took too long: this process stood
-    still then, and did not look."""
-    over = monotonic() + seconds
+    """Until it is so. TimeoutError when a look that began later still says no, not counting what a pause took too long:
+    this process stood still then, and did not look."""
+    began = monotonic()
+    over = began + seconds
     while not await is_so():
-        paused = monotonic()
-        if paused >= over:
+        if began >= over:
             raise TimeoutError(f"not so within {seconds} s")
+        paused = monotonic()
         await asyncio.sleep(PAUSE_S)
-        over += monotonic() - paused - PAUSE_S
+        began = monotonic()
+        over += began - paused - PAUSE_S
 
 
 @asynccontextmanager

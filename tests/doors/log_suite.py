@@ -141,14 +141,19 @@ async def read(
     books = books or Books()
     async with asyncio.timeout(DEADLINE_S):
         while not until(books):
-            for run in await reader.fetch(most, 0.2):
-                try:
-                    await handle(engine, reader, run)
-                except LeaseLost:
-                    await reader.rewind(run[0].place)
-                else:
-                    books.enter(run)
+            await read_some(engine, reader, books, most)
     return books
+
+
+async def read_some(engine: Engine, reader: Reader, books: Books, most: int = 100) -> None:
+    """What is there. What another took over meanwhile is left to them."""
+    for run in await reader.fetch(most, 0.2):
+        try:
+            await handle(engine, reader, run)
+        except LeaseLost:
+            await reader.rewind(run[0].place)
+        else:
+            books.enter(run)
 
 
 def has(ids: Iterable[UUID]) -> Callable[[Books], bool]:
@@ -250,18 +255,10 @@ async def test_readers_of_a_group_share_the_partitions_and_miss_nothing(engine: 
             ids += await tell(engine, *(a_row(a_key()) for _ in range(16)))
             await engine.publish()
             for reader, mine in zip(readers, books, strict=True):
-                for run in await reader.fetch(100, 0.1):
-                    try:
-                        await handle(engine, reader, run)
-                    except LeaseLost:
-                        await reader.rewind(run[0].place)
-                    else:
-                        mine.enter(run)
+                await read_some(engine, reader, mine)
         while not set(ids) <= books[0].known | books[1].known:
             for reader, mine in zip(readers, books, strict=True):
-                for run in await reader.fetch(100, 0.1):
-                    await handle(engine, reader, run)
-                    mine.enter(run)
+                await read_some(engine, reader, mine)
 
 
 async def test_each_group_gets_everything(engine: Engine) -> None:

@@ -17,7 +17,7 @@ from soma.router.v1.routing_pb2 import Message
 from tests.asking_models import PATIENT
 from tests.fake_provider import Behaviour, FakeProvider, open_fake_provider
 
-LIMITS = Limits(first_text_s=1.0, idle_s=0.6, total_s=5)
+LIMITS = Limits(first_text_s=1.0, idle_s=0.6, total_s=30)
 """For tests whose subject is silence."""
 
 

@@ -223,7 +223,7 @@ async def test_a_trace_begins_at_the_edge(house: House) -> None:
     await (await house.chat("x")).read()
     version, trace, span, flags = house.agent.heard["traceparent"].split("-")
     assert (version, len(trace), len(span), flags) == ("00", 32, 16, "01")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while trace not in house.settings.access_log.read_text():
             await asyncio.sleep(0.1)
 
@@ -309,7 +309,7 @@ async def test_without_a_built_page_or_openapi_there_is_no_such_path(house: Hous
 async def test_the_access_log_holds_no_query(house: House) -> None:
     await (await house.call("GET", "/?code=topsecret", token=None)).read()
     await (await house.call("GET", "/mark.svg?last", token=None)).read()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while '"/mark.svg"' not in house.settings.access_log.read_text():
             await asyncio.sleep(0.1)
     written = house.settings.access_log.read_text()

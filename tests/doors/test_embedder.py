@@ -30,7 +30,7 @@ from services.router.models.embeddings import (
 )
 from tests.doors.model import running_model
 
-SLACK_S = 0.5
+SLACK_S = 2.0
 LONG_S = 10.0
 """What a busy machine may add to a deadline."""
 needs_model = pytest.mark.skipif(

@@ -95,6 +95,7 @@ async def test_a_broker_that_is_killed_loses_nothing_and_who_comes_meanwhile_wai
             async with later.reader(newcomers, [TOPIC]) as newcomer:
                 seen = await read(late, newcomer, has(told))
             await starting
+            await until_empty(engine)
         books.enter((await read(engine, reader, has(set(told) - books.known))).entries)
 
     assert seen.by_key() == books.by_key() == {key: told[n :: len(keys)] for n, key in enumerate(keys)}

@@ -140,7 +140,7 @@ async def test_a_write_that_changes_nothing_is_a_revision_too_and_is_told(house:
     async with watching(person, turn.parent) as events:
         document = await Document().follow(events, await revision(house, turn.parent))
         await turn.write("all of it", etag="", finished=True)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await document.follow(events, await revision(house, turn.parent))
 
     assert [len(event.patch.operations) for event in document.messages] == [2, 0]

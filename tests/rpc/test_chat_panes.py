@@ -180,7 +180,7 @@ async def overwrite(person: Person, name: str, text: str) -> None:
 
 
 async def test_a_pane_that_a_person_deletes_while_it_grows_stays_deleted(person: Person) -> None:
-    events = stream(person, f"script:pace=25 script:say\n{LONG}")
+    events = stream(person, f"script:pace=50 script:say\n{LONG}")
     seen = await opened(events)
     name = seen[-1].pane.name
     await until(person, name, lambda pane: bool(pane.text))
@@ -195,7 +195,7 @@ async def test_a_pane_that_a_person_deletes_while_it_grows_stays_deleted(person:
 
 
 async def test_without_canvas_the_answer_is_as_ever_and_its_end_a_little_late(house: House, person: Person) -> None:
-    events = stream(person, f"script:pace=10 script:say\n{LONG}")
+    events = stream(person, f"script:pace=50 script:say\n{LONG}")
     seen = await opened(events)
     async with without_canvas(house):
         async for event in events:
@@ -212,7 +212,7 @@ async def test_without_canvas_the_answer_is_as_ever_and_its_end_a_little_late(ho
 
 async def test_a_canvas_that_comes_back_while_the_turn_runs_gets_what_it_missed(house: House, person: Person) -> None:
     async with without_canvas(house):
-        events = stream(person, f"script:pace=20 script:say\n```\n{LINES * 20}")
+        events = stream(person, f"script:pace=75 script:say\n```\n{LINES * 20}")
         seen = await opened(events)
     turn, name = seen[0].accepted.turn, seen[-1].pane.name
 
@@ -223,7 +223,7 @@ async def test_a_canvas_that_comes_back_while_the_turn_runs_gets_what_it_missed(
 
 
 async def test_a_turn_cancelled_in_a_pane_closes_it_first(person: Person) -> None:
-    events = stream(person, f"script:pace=20 script:say\n{LONG}")
+    events = stream(person, f"script:pace=75 script:say\n{LONG}")
     seen = await opened(events)
     turn, name = seen[0].accepted.turn, seen[-1].pane.name
     seen.append(await anext(events))
@@ -298,7 +298,7 @@ async def test_deleting_a_conversation_deletes_its_panes(house: House, person: P
 
 
 async def test_deleting_a_conversation_in_mid_pane_leaves_none(house: House, person: Person) -> None:
-    events = stream(person, f"script:pace=20 script:say\n{LONG}")
+    events = stream(person, f"script:pace=75 script:say\n{LONG}")
     seen = await opened(events)
     await until(person, seen[-1].pane.name, lambda pane: True)
 

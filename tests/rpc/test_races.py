@@ -161,7 +161,7 @@ async def test_an_orphan_is_ended_beside_a_question_and_neither_breaks(house: Ho
             other = await store.add_turn(tx, (ids[0], new_id()), "?", "standard", ChatEvent(sequence=1), now, HOLDER)
         await ending
 
-    async with asyncio.timeout(5):  # the house's own agent looks for orphans too
+    async with asyncio.timeout(20):  # the house's own agent looks for orphans too
         while not await audited(house, turn_name(*ids)):
             await asyncio.sleep(0.05)
     assert other == ids[1]
@@ -170,7 +170,7 @@ async def test_an_orphan_is_ended_beside_a_question_and_neither_breaks(house: Ho
 
 async def until_waiting(house: House) -> None:
     """Until a statement waits for a lock that another holds."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not await house.rows("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
             await asyncio.sleep(0.01)
 
@@ -190,7 +190,7 @@ async def test_a_lease_that_nobody_can_end_does_not_keep_others_from_their_end(h
         await house.rows("INSERT INTO soma.leases VALUES ('nobody', $1, '', now() - interval '1 day')", nothing)
         try:
             ids = await running_turn(db)
-            async with asyncio.timeout(12):
+            async with asyncio.timeout(20):
                 while "turn.interrupted" not in await audited(house, turn_name(*ids)):
                     await asyncio.sleep(0.1)
         finally:

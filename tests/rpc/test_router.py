@@ -214,7 +214,7 @@ async def test_who_hangs_up_ends_the_providers_stream_and_pays_for_what_was_said
     assert row["finish_reason"] == "cancelled"
     assert row["output_tokens"] > 0
     assert row["cost_microusd"] > 0
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not acme.hung_up:
             await asyncio.sleep(0.01)
 

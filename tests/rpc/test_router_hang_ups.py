@@ -59,7 +59,7 @@ async def hasty(house: House) -> AsyncIterator[FakeProvider]:
 
 
 async def until_there(house: House, count: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while sum(c.provider == "hasty" for c in (await Asker(house).decide()).candidates) != count:
             await asyncio.sleep(0.05)
 
@@ -105,14 +105,14 @@ async def all_is_over(house: House) -> bool:
 
 
 async def until_all_is_over(house: House) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not await all_is_over(house):
             await asyncio.sleep(0.05)
 
 
 async def check_places(asker: Asker, provider: FakeProvider) -> None:
     """Just as many calls as there are places have room at once; the next one has none."""
-    provider.behaviour = Behaviour(words=1, wait_ms=5000)
+    provider.behaviour = Behaviour(words=1, wait_ms=30_000)
     calls = [generated(asker) for _ in range(RUNNING + QUEUED)]
     firsts = await asyncio.gather(*(call.read() for call in calls))
     assert all(first.decision.provider == "hasty" for first in firsts)

@@ -66,17 +66,17 @@ async def told(turn: Turn, at: dict[int, Callable[[], None]]) -> str:
 
 
 async def until(holds: Callable[[], Awaitable[object]]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while not await holds():
             await asyncio.sleep(0.02)
 
 
 async def test_an_answer_that_is_cut_three_times_is_told_whole_and_once(soma: Soma, wire: Wire) -> None:
-    turn = soma.chat("script:words=120 script:pace=30")
+    turn = soma.chat("script:words=240 script:pace=50")
 
-    text = await told(turn, dict.fromkeys((1, 30, 70), wire.cut))
+    text = await told(turn, dict.fromkeys((1, 80, 160), wire.cut))
 
-    assert text == " ".join(f"word{n}" for n in range(1, 121))
+    assert text == " ".join(f"word{n}" for n in range(1, 241))
     assert wire.connections == 4
 
 
@@ -190,7 +190,7 @@ async def test_a_certificate_that_is_not_there_is_told_on_connecting(tmp_path: P
 async def test_a_new_certificate_serves_new_calls_while_the_stream_ends_on_the_old(
     soma: Soma, wire: Wire, house: House, svid: Path
 ) -> None:
-    turn = soma.chat("script:words=60 script:pace=100")
+    turn = soma.chat("script:words=120 script:pace=100")
     listening = asyncio.create_task(told(turn, {}))
     while not turn.sequence:
         await asyncio.sleep(0.01)
@@ -205,7 +205,7 @@ async def test_a_new_certificate_serves_new_calls_while_the_stream_ends_on_the_o
             await asyncio.sleep(0.01)
 
     assert (wire.live, listening.done()) == (2, False), "the stream's, and the newest"
-    assert (await listening).endswith("word60")
+    assert (await listening).endswith("word120")
     assert wire.connections == 3
     async with asyncio.timeout(20):
         while wire.live > 1:
