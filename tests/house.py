@@ -158,16 +158,18 @@ class House:
         await self.until_serving(room)
 
     async def until_serving(self, room: str) -> None:
-        stub: Any = health_pb2_grpc.HealthStub(self.channel(room, "local"))
         async with asyncio.timeout(START_S):
-            while True:
+            while not await self.is_serving(room):
                 assert self.rooms[room].returncode is None, (self.folder / f"{room}.log").read_text()[-2000:]
-                try:
-                    answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=1)
-                    if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                        return
-                except grpc.aio.AioRpcError:
-                    await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)
+
+    async def is_serving(self, room: str) -> bool:
+        stub: Any = health_pb2_grpc.HealthStub(self.channel(room, "local"))
+        try:
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=1)
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def end(self, room: str, how: signal.Signals = signal.SIGTERM) -> None:
         process = self.rooms.pop(room)

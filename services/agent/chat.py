@@ -108,12 +108,17 @@ class Chat:
     async def drain(self, grace_s: float) -> None:
         """Admit no more; give the running turns a while; then end them in band."""
         self.closing.set()
-        if self.tasks:
-            await asyncio.wait(self.tasks, timeout=grace_s)
+        await self._until_idle(grace_s)
         for turn in self.turns.values():
             turn.stop("interrupted")
-        if self.tasks:
-            await asyncio.wait(self.tasks, timeout=grace_s)
+        await self._until_idle(grace_s)
+
+    async def _until_idle(self, within_s: float) -> None:
+        """Waits for what begins meanwhile, too: what was being admitted runs then."""
+        now = asyncio.get_running_loop().time
+        over = now() + within_s
+        while self.tasks and (left := over - now()) > 0:
+            await asyncio.wait(self.tasks, timeout=left)
 
     async def _admit(self, caller: Caller, request: wire.ChatRequest) -> Accepted:
         """Write the turn down, and let it run: from here it does not need the caller."""

@@ -51,8 +51,9 @@ class Others:
             news, self._news = self._news, {}
             try:
                 async with asyncio.timeout(PATIENCE_S):
-                    for channel in news:
+                    for channel in tuple(news):
                         await self.cache.publish(channel, self.me)
+                        del news[channel]
             except (Unavailable, TimeoutError):
                 await asyncio.sleep(PAUSE_S)
                 self._news = dict.fromkeys(islice((*news, *self._news), MOST_NEWS))

@@ -19,13 +19,15 @@ async def run(mesh: Mesh, name: str, exchange: Exchange) -> None:
         known = ", ".join(mesh.children)
         await exchange.say({"fault": f"There is no part {name!r}. There are {known}."})
         return
-    if child.state is State.BY_HAND or len(exchange.files) != 3:
+    if name in mesh.by_hand or len(exchange.files) != 3:
         await exchange.say({"fault": f"{name} already runs by hand."})
         return
-    await mesh.rest(name)
+    mesh.by_hand.add(name)
     try:
+        await mesh.rest(name)
         await exchange.say({"exit": await by_hand(child, exchange)})
     finally:
+        mesh.by_hand.discard(name)
         if not mesh.ending.is_set():
             mesh.keep(name)
 

@@ -52,6 +52,8 @@ class Mesh:
     identities: Identities | None = None
     children: dict[str, Child] = field(default_factory=dict)
     keeping: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    by_hand: set[str] = field(default_factory=set)
+    """What runs in somebody's terminal, or is about to."""
     gates: dict[str, asyncio.Event] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
     trouble: str = ""

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import AsyncIterator
 
+import asyncpg
 import grpc
 import pytest
 import pytest_asyncio
@@ -152,6 +153,22 @@ async def test_an_agent_that_is_told_to_stop_ends_its_streams_in_band(house: Hou
     assert events[-1].error.reason == "INTERRUPTED"
     assert events[-1].error.retryable
     assert text_of(events)
+
+
+async def test_a_question_that_is_being_admitted_when_its_agent_is_told_to_stop_has_its_time_too(house: House) -> None:
+    conn = await asyncpg.connect(house.admin_url)
+    async with conn.transaction():
+        await conn.execute("LOCK TABLE t_acme.turns IN EXCLUSIVE MODE")
+        asking = asyncio.create_task(ask(house.person(), "script:words=20 script:pace=20"))
+        async with asyncio.timeout(20):
+            while not await conn.fetch("SELECT 1 FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(0.01)
+            house.rooms["agent"].send_signal(signal.SIGTERM)
+            while await house.is_serving("agent"):
+                await asyncio.sleep(0.01)
+    await conn.close()
+
+    assert kinds(await asking)[-1] == "done"
 
 
 async def test_a_router_killed_in_mid_answer_ends_the_turn_with_its_text(house: House) -> None:

@@ -15,7 +15,7 @@ import pytest_asyncio
 from grpc import StatusCode
 
 from services.canvas.bells import Bells
-from services.canvas.others import Others
+from services.canvas.others import MOST_NEWS, PATTERN, Others, channel_of
 from services.common.background import alongside
 from services.common.cache import open_cache
 from services.common.clock import SystemClock
@@ -236,6 +236,23 @@ async def test_a_room_hears_the_others_again_when_valkey_comes_back_and_rings_fo
                     ears.tell("acme", conversation)
                     assert not await bell.wait(0.3), "for nothing else"
                 await until(ears, False)
+
+
+async def test_what_cannot_be_told_in_one_go_is_told_in_several(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.canvas.others.PATIENCE_S", 0.03)
+    monkeypatch.setattr("services.canvas.others.PAUSE_S", 0.01)
+    url = house.environment["canvas"]["SOMA_CACHE_URL"]
+    channels = {channel_of("acme", id): id for id in (uuid.uuid4() for _ in range(MOST_NEWS))}
+    async with (
+        open_cache(url) as cache,
+        cache.listening(PATTERN) as news,
+        others(house, url, b"me") as mouth,
+        asyncio.timeout(60),
+    ):
+        for id in channels.values():
+            mouth.tell("acme", id)
+        while channels:
+            channels.pop((await anext(news))[0], None)
 
 
 async def test_a_valkey_that_stands_still_is_soon_no_longer_believed(house: House, tmp_path: Path) -> None:

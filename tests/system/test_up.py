@@ -199,6 +199,18 @@ def test_a_part_by_hand_ends_with_the_command_that_started_it(scripted_mesh: Mes
     assert process is None or not process.is_alive
 
 
+def test_of_two_who_take_a_part_at_once_one_has_it(scripted_mesh: Mesh) -> None:
+    words, surroundings = scripted_mesh.command("run", "router"), scripted_mesh.surroundings()
+    both = [subprocess.Popen(words, env=surroundings, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in "ab"]
+    wait_until(lambda: any(each.poll() is not None for each in both), what="one is refused")
+    one, other = sorted(both, key=lambda each: each.poll() is None)
+    assert (one.returncode, one.communicate()[1]) == (1, b"router already runs by hand.\n")
+    wait_until(lambda: serves_by_hand(scripted_mesh, "router"), what="router serves by hand")
+    other.send_signal(signal.SIGTERM)
+    assert b"router ended with 0" in other.communicate(timeout=20)[1]
+    wait_until(lambda: scripted_mesh.status()["parts"]["router"]["state"] == "ready", what="router is managed again")
+
+
 def test_in_the_foreground_the_mesh_ends_with_its_command_even_when_that_is_killed(tmp_path: Path) -> None:
     mesh = Mesh(tmp_path / "soma", inner_port())
     words = mesh.command("up", "--foreground", "--port", str(mesh.port), *mesh.log_words())
@@ -222,5 +234,5 @@ def test_reset_refuses_a_running_mesh_and_a_folder_that_is_not_ours(scripted_mes
 
 
 def test_the_edge_answers_under_the_url_that_up_prints(scripted_mesh: Mesh) -> None:
-    with urlopen(f"{scripted_mesh.url}/healthz", timeout=5) as answer:
+    with urlopen(f"{scripted_mesh.url}/healthz", timeout=20) as answer:
         assert answer.status == 200
