@@ -25,9 +25,10 @@ from services.workers.reconcile.findings import Finding
 from services.workers.reconcile.gaps import uncovered
 from services.workers.reconcile.reconcile import Reconciler, Report
 from soma.agent.v1 import conversation_service_pb2 as conversation_wire
+from soma.agent.v1.chat_service_pb2 import CancelTurnRequest
 from soma.canvas.v1 import canvas_service_pb2 as canvas_wire
 from soma.canvas.v1.canvas_pb2 import Pane
-from tests.asking import ask, begin, ended
+from tests.asking import ask, begin
 from tests.house import ROOMS, House, Person
 from tests.sealing import seal, workers_database
 
@@ -197,13 +198,13 @@ async def test_two_who_repair_at_once_tell_it_once(scene: Scene) -> None:
 
 
 async def test_a_turn_that_runs_is_no_finding_and_a_turn_just_asked_has_its_grace(scene: Scene) -> None:
-    turn, _, _ = await begin(scene.person, "SLOWLY 40 words")
+    turn, _, _ = await begin(scene.person, "script:words=2000 script:pace=50")
     assert await scene.findings() == []
     await scene.lose("turn.asked")
     assert await scene.kinds() == [("event_missing", "turn.asked")]
     patient = replace(scene.reconciler, grace=timedelta(minutes=1))
     assert (await patient.compare(scene.tenant)).findings == []
-    await ended(scene.person, turn)
+    await scene.person.chat.CancelTurn(CancelTurnRequest(name=turn), metadata=scene.person.metadata)
 
 
 async def test_a_deleted_conversation_is_no_finding_and_one_that_vanished_is(scene: Scene) -> None:
@@ -272,7 +273,7 @@ async def test_an_audit_event_without_a_leaf_is_found_and_one_without_an_event_t
 
 
 async def test_a_stream_that_was_left_behind_is_removed_and_a_live_one_stays(scene: Scene) -> None:
-    turn, _, _ = await begin(scene.person, "SLOWLY 40 words")
+    turn, _, _ = await begin(scene.person, "script:words=2000 script:pace=50")
     live = f"{{{scene.tenant}}}:turn:{turn.rpartition('/')[2]}:events"
     old = f"{{{scene.tenant}}}:turn:00000000-0001-7000-8000-{secrets.token_hex(6)}:events"
     await scene.cache.append(old, 1, [b"x"])
@@ -282,7 +283,7 @@ async def test_a_stream_that_was_left_behind_is_removed_and_a_live_one_stays(sce
     assert mended.repaired
     assert await scene.cache.after(old, 0) == []
     assert await scene.cache.after(live, 0)
-    await ended(scene.person, turn)
+    await scene.person.chat.CancelTurn(CancelTurnRequest(name=turn), metadata=scene.person.metadata)
 
 
 async def test_without_valkey_everything_else_is_still_compared(scene: Scene) -> None:
