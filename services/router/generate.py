@@ -43,7 +43,10 @@ class Router:
     adapters: Mapping[str, Adapter]
     sight: Sight
     running: set[Running] = field(default_factory=set)
+    entering: set[object] = field(default_factory=set)
+    """Calls that are being admitted."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    interrupting: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def decide(self, call: Call, request: DecideRequest) -> Decision:
         """What Generate would decide now. Spends nothing, writes nothing."""
@@ -76,6 +79,7 @@ class Router:
         """Take no more, let answers end, interrupt those that do not, and settle them all, within that time."""
         self.stopping.set()
         await self._until_idle(max(0.0, within_s - 2 * END_S))
+        self.interrupting.set()
         for run in self.running:
             run.is_interrupted = True
             if run.waiting:
@@ -87,15 +91,22 @@ class Router:
         if self.stopping.is_set():
             raise Unavailable("ROOM_UNAVAILABLE", "The router is restarting. Try again in a moment.", retry_after_s=1)
         asked = asked_of(call.caller, request)
-        admitted = await self.admission.admit(call, asked)
+        self.entering.add(entry := object())
+        try:
+            admitted = await self.admission.admit(call, asked)
+        finally:
+            self.entering.discard(entry)
         answer = Answer(request, asked.size, admitted.decision, admitted.offer, self.admission.live.monotonic())
-        run = Running(answer, admitted)
+        run = Running(answer, admitted, is_interrupted=self.interrupting.is_set())
         self.running.add(run)
         return run
 
     async def _attempt(self, run: Running) -> AsyncGenerator[GenerateEvent]:
         """What the chosen model says. Ends with the answer over, or with another model chosen."""
         answer = run.answer
+        if run.is_interrupted:
+            answer.failure = interrupted()
+            return
         try:
             run.waiting = asyncio.current_task()
             async with run.admitted.place.turn() as lane, aclosing(self._speak(run, lane)) as events:
@@ -183,7 +194,7 @@ class Router:
     async def _until_idle(self, within_s: float) -> None:
         now = self.admission.live.monotonic
         over = now() + within_s
-        while self.running and now() < over:
+        while (self.running or self.entering) and now() < over:
             await asyncio.sleep(0.02)
 
     def _count(self, answer: Answer, outcome: Outcome) -> None:

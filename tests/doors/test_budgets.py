@@ -239,6 +239,40 @@ async def test_leases_of_running_calls_are_renewed(shop: Shop, db: Database) -> 
         await asyncio.wait([keeping])
 
 
+HOLD = "SELECT expire_time, clock_timestamp() AS at FROM soma.holds WHERE call_id = $1"
+LOCK = "SELECT 1 FROM soma.ledgers WHERE tenant = 'acme' FOR UPDATE"
+
+
+async def test_leases_are_renewed_while_the_books_of_another_tenant_stand_still(
+    shop: Shop, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.router.budgets.books.SWEEP_S", 0.0)
+    lease, books, gus = timedelta(seconds=6), Books(db, lease_s=6.0), call_of("gus", "globex")
+    theirs, ours = opening_of(ANN, Amount(1, 1)), opening_of(gus, Amount(1, 1))
+    assert [await books.admit(one) for one in (theirs, ours)] == [None, None]
+    keeping, queued = asyncio.create_task(books.keep()), opening_of(ANN, Amount(1, 1))
+    try:
+        async with shop.admin() as locking, locking.transaction():
+            await locking.execute(LOCK)
+            admitting = asyncio.create_task(books.admit(queued))
+            began = None
+            async with asyncio.timeout(30):
+                while True:
+                    (hold,) = await shop.rows(HOLD, ours.decision.id)
+                    began = began or hold["at"]
+                    assert hold["expire_time"] > hold["at"]
+                    if hold["at"] > began + 1.5 * lease:
+                        break
+                    await asyncio.sleep(0.05)
+        await asyncio.wait([admitting])
+        assert await books.admit(opening_of(ANN, Amount(1, 1))) is None
+        await books.settle(gus, settlement_of(ours, Amount(1, 1)))
+        assert not await shop.rows(HOLD, ours.decision.id)
+    finally:
+        keeping.cancel()
+        await asyncio.wait([keeping])
+
+
 async def test_256_callers_of_several_routers_at_once_are_held_to_every_cap(shop: Shop, db: Database) -> None:
     await add_budget(shop, "tenant", "", "day", microusd=4000)
     await add_budget(shop, "user", "*", "hour", rolling=True, tokens=400)

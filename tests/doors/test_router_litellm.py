@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 
 import psutil
 import pytest
 import pytest_asyncio
 
-from services.router.models import Broken, End, Piece
+from services.router.models import Broken, End, Piece, litellm_process
 from services.router.models.litellm import LiteLLM, open_litellm
-from services.router.models.litellm_process import environment_of
+from services.router.models.litellm_process import Gone, Processes, environment_of
 from services.router.offers import Limits
 from soma.common.v1.model_pb2 import Usage
 from tests.asking_models import Model
@@ -176,3 +178,92 @@ async def test_a_process_that_nobody_asks_ends(adapter: LiteLLM, model: Model) -
     await model.ask(Behaviour())
     await until(lambda: adapter.processes.now is None and not adapter.processes.ending)
     assert not process.is_running()
+
+
+BEGINS = """
+import os, pathlib, sys, time
+folder = pathlib.Path(sys.argv[1])
+(folder / f"{os.getpid()}.begun").touch()
+while not (folder / "go").exists():
+    time.sleep(0.01)
+print("0 ready {}", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Each process leaves a trace there when it begins, and is ready when there is a `go`."""
+    monkeypatch.setattr(litellm_process, "COMMAND", (sys.executable, "-c", BEGINS, str(tmp_path)))
+    return tmp_path
+
+
+def begun_in(folder: Path) -> list[int]:
+    return [int(trace.stem) for trace in folder.glob("*.begun")]
+
+
+@asynccontextmanager
+async def abandoned(folder: Path, idle_s: float = 600.0) -> AsyncIterator[tuple[Processes, asyncio.Task[None]]]:
+    """A process begins, and who asked for it has gone."""
+    processes = Processes(idle_s=idle_s)
+    asking = asyncio.create_task(processes.call({}))
+    await until(lambda: begun_in(folder))
+    asking.cancel()
+    await asyncio.wait([asking])
+    beginning = processes.beginning
+    assert beginning is not None
+    try:
+        yield processes, beginning
+    finally:
+        (folder / "go").touch()
+        await asyncio.wait([beginning])
+        await processes.end()
+        for pid in filter(psutil.pid_exists, begun_in(folder)):
+            os.kill(pid, signal.SIGKILL)
+
+
+async def test_a_process_that_began_when_its_caller_had_gone_is_the_next_ones(folder: Path) -> None:
+    async with abandoned(folder) as (processes, beginning):
+        (folder / "go").touch()
+        await asyncio.wait([beginning])
+        line = await processes.call({})
+        assert begun_in(folder) == [line.process.child.pid]
+        processes.leave(line)
+
+
+async def test_a_process_that_began_for_nobody_ends(folder: Path) -> None:
+    async with abandoned(folder, idle_s=0.0):
+        (folder / "go").touch()
+        await until(lambda: not psutil.pid_exists(*begun_in(folder)))
+
+
+@pytest.mark.parametrize("is_ready", [False, True])
+async def test_no_process_outlives_the_room(folder: Path, is_ready: bool) -> None:
+    async with abandoned(folder) as (processes, beginning):
+        if is_ready:
+            (folder / "go").touch()
+            await asyncio.wait([beginning])
+        await processes.end()
+        await until(lambda: not psutil.pid_exists(*begun_in(folder)))
+
+
+async def test_a_process_that_could_not_begin_fails_its_callers_and_no_one_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(litellm_process, "COMMAND", (sys.executable, "-c", ""))
+    noise: list[dict[str, object]] = []
+    loop, processes = asyncio.get_running_loop(), Processes()
+    loop.set_exception_handler(lambda _, what: noise.append(what))
+    try:
+        asking = asyncio.create_task(processes.call({}))
+        await until(lambda: processes.beginning)
+        asking.cancel()
+        assert processes.beginning is not None
+        await asyncio.wait([asking, processes.beginning])
+        ends = await asyncio.gather(*(processes.call({}) for _ in range(2)), return_exceptions=True)
+        assert [type(end) for end in ends] == [Gone, Gone]
+        await processes.end()
+        gc.collect()
+        assert not noise
+    finally:
+        loop.set_exception_handler(None)

@@ -31,12 +31,32 @@ ASKED = Asked(Shape(), Size((1,), 0), 0, "Hello")
 REQUEST = GenerateRequest(messages=[Message(role="user", text="Hello")])
 
 
+def opened() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
 class Failing:
     """A model that breaks before its first word, always."""
 
     async def stream(self, prompt: Prompt) -> AsyncGenerator[Piece | End]:
         raise Broken("acme-ai fell silent.")
         yield ""
+
+
+class Silent:
+    """A model that never says anything."""
+
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[Piece | End]:
+        await asyncio.Event().wait()
+        yield ""
+
+
+class Speaking:
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[Piece | End]:
+        yield "Hello."
+        yield End("stop")
 
 
 @dataclass
@@ -48,12 +68,14 @@ class Books:
     settled: list[Outcome] = field(default_factory=list)
     is_asked: asyncio.Event = field(default_factory=asyncio.Event)
     answers: asyncio.Event = field(default_factory=asyncio.Event)
+    admits: asyncio.Event = field(default_factory=opened)
 
     @property
     def books(self) -> Books:
         return self
 
     async def admit(self, call: Any, asked: Asked) -> Any:
+        await self.admits.wait()
         place: Any = self.live.take(OFFER)
         nothing: Any = None
         decision = Decision(id="d", provider="acme-ai", model="gpt-x", tier="standard")
@@ -77,9 +99,8 @@ class Books:
         pass
 
 
-def router_of(books: Any) -> Router:
-    failing: Any = Failing()
-    return Router(books, {"openai": failing}, Sight(Tracer(0.0), CollectorRegistry()))
+def router_of(books: Any, model: Any = None) -> Router:
+    return Router(books, {"openai": model or Failing()}, Sight(Tracer(0.0), CollectorRegistry()))
 
 
 async def heard(router: Router) -> list[GenerateEvent]:
@@ -114,6 +135,58 @@ async def test_a_router_that_stops_while_a_call_falls_back_ends_it_with_an_outco
     while not any(run.is_interrupted for run in router.running):
         await asyncio.sleep(0)
     books.answers.set()
+    events = await hearing
+    assert events[-1].outcome.failure.reason == "INTERRUPTED"
+    await stopping
+
+
+async def test_a_router_that_stops_before_the_model_is_asked_does_not_ask_it() -> None:
+    books = Books()
+    router = router_of(books, Silent())
+    hearing = router.generate(call_of(), REQUEST)
+    await anext(hearing)
+    stopping = asyncio.create_task(router.drain(0))
+    while not any(run.is_interrupted for run in router.running):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        (last,) = [event async for event in hearing]
+    assert last.outcome.failure.reason == "INTERRUPTED"
+    assert not last.outcome.usage.input_tokens
+    await stopping
+
+
+async def entered(router: Router, books: Books) -> asyncio.Task[list[GenerateEvent]]:
+    """A call that the books keep waiting."""
+    books.admits.clear()
+    hearing = asyncio.create_task(heard(router))
+    await asyncio.sleep(0)
+    return hearing
+
+
+async def test_a_router_that_stops_lets_a_call_that_is_being_admitted_end() -> None:
+    books = Books()
+    router = router_of(books, Speaking())
+    hearing = await entered(router, books)
+
+    async def settled_at_the_end_of_the_drain() -> list[Outcome]:
+        await router.drain(20)
+        return list(books.settled)
+
+    stopping = asyncio.create_task(settled_at_the_end_of_the_drain())
+    await router.stopping.wait()
+    books.admits.set()
+    events = await hearing
+    assert events[-1].outcome.finish_reason == "stop"
+    assert await stopping == [events[-1].outcome]
+
+
+async def test_a_call_that_is_admitted_when_the_router_has_no_time_left_ends_with_an_outcome() -> None:
+    books = Books()
+    router = router_of(books, Silent())
+    hearing = await entered(router, books)
+    stopping = asyncio.create_task(router.drain(0))
+    await router.stopping.wait()
+    books.admits.set()
     events = await hearing
     assert events[-1].outcome.failure.reason == "INTERRUPTED"
     await stopping

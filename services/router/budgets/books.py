@@ -96,19 +96,29 @@ class Books:
     async def keep(self) -> None:
         """Renew the leases of running calls, and from time to time let go of others' that have expired, until
         cancelled. While Postgres is away it is tried again soon."""
-        while True:
-            done = await self._renew_all()
-            await asyncio.sleep(self._lease_s / RENEWALS / (1 if done else 10))
-            await self._go_round()
+        async with asyncio.TaskGroup() as beside:
+            beside.create_task(self._go_rounds())
+            while True:
+                done = await self._renew_all(beside)
+                await asyncio.sleep(self._lease_s / RENEWALS / (1 if done else 10))
 
-    async def _renew_all(self) -> bool:
+    async def _renew_all(self, beside: asyncio.TaskGroup) -> bool:
+        """Whether all were. What waits for long in one tenant's books keeps its turn there, and nobody else waits."""
         tenants = [(tenant, sorted(calls)) for tenant, calls in self._running.items() if calls]
         renewals = [
-            self._upkeep(tenant, calls[i : i + MOST_RENEWED])
+            beside.create_task(self._upkeep(tenant, calls[i : i + MOST_RENEWED]))
             for tenant, calls in tenants
             for i in range(0, len(calls), MOST_RENEWED)
         ]
-        return all(await asyncio.gather(*renewals))
+        if not renewals:
+            return True
+        done, late = await asyncio.wait(renewals, timeout=self._lease_s / RENEWALS)
+        return not late and all(one.result() for one in done)
+
+    async def _go_rounds(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease_s / RENEWALS)
+            await self._go_round()
 
     async def _go_round(self) -> None:
         now = time.monotonic()

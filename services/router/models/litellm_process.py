@@ -153,7 +153,7 @@ class Processes:
     idle_s: float = IDLE_S
     now: Process | None = None
     calls: int = 0
-    beginning: asyncio.Task[Process] | None = None
+    beginning: asyncio.Task[None] | None = None
     idling: asyncio.TimerHandle | None = None
     ending: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -187,13 +187,23 @@ class Processes:
         """A caller who loses patience leaves the process to begin: the next one finds it ready."""
         while self.now is None or self.now.is_dead:
             if self.beginning is None or self.beginning.done():
-                self.beginning = asyncio.create_task(begun(), name="litellm begins")
-            self.now = await asyncio.shield(self.beginning)
-            self.beginning = None
+                self.beginning = asyncio.create_task(self._begin(), name="litellm begins")
+                self.beginning.add_done_callback(seen)
+            await asyncio.shield(self.beginning)
         return self.now
+
+    async def _begin(self) -> None:
+        """Whether or not somebody still waits for it. Raises Gone."""
+        self.now = await begun()
+        self._rest()
 
     def _left(self) -> None:
         self.calls -= 1
+        self._rest()
+
+    def _rest(self) -> None:
+        if self.idling:
+            self.idling.cancel()
         if not self.calls:
             self.idling = asyncio.get_running_loop().call_later(self.idle_s, self._give_up)
 
@@ -202,6 +212,12 @@ class Processes:
             self.ending.add(task := asyncio.create_task(self.now.end(), name="litellm ends"))
             task.add_done_callback(self.ending.discard)
             self.now = None
+
+
+def seen(beginning: asyncio.Task[None]) -> None:
+    """A fault that nobody waited for is no news: the next caller begins anew."""
+    if not beginning.cancelled():
+        beginning.exception()
 
 
 def environment_of(ours: Mapping[str, str]) -> dict[str, str]:
