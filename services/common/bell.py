@@ -42,7 +42,7 @@ class Bell:
                 self._rung.clear()
                 await conn.execute(f"NOTIFY {RUNG}")
                 await asyncio.sleep(self.PAUSE_S)
-        except store_errors.AWAY:
+        except Exception:
             self._rung.set()  # what was to be told is told over the next connection
             raise
         finally:

@@ -16,7 +16,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from services.common import audit, outbox
-from services.common.background import alongside
+from services.common.background import alongside, lasting
 from services.common.bell import Bell
 from services.common.call import Call, current
 from services.common.caller import Caller
@@ -219,7 +219,7 @@ async def open_database(url: str, keys_url: str, clock: Clock, *, connections: i
     async with open_tenant_keys(keys_url) as keys:
         pool, bell = await connect(url, connections), Bell()
         try:
-            async with alongside(bell.tell(url), name="bell"):
+            async with alongside(lasting(lambda: bell.tell(url), name="bell"), name="bell"):
                 yield Database(pool, clock, Subjects(keys), bell)
         finally:
             try:

@@ -9,12 +9,14 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.common.background import alongside
+from services.common.background import alongside, lasting
 from services.common.db import Database
 from services.common.errors import Unavailable
 from services.common.postgres import ACQUIRE_S, store_errors
 
 AGAIN_S = 0.5
+ASK_S = 15.0
+"""How often a connection on which nothing is told is asked whether it is still there."""
 
 
 @dataclass(slots=True, eq=False)
@@ -69,7 +71,7 @@ class Ears:
 async def open_ears(db: Database, *channels: str) -> AsyncIterator[Ears]:
     """Listen on one of the pool's connections for as long as the block; on another one when it is lost."""
     ears = Ears()
-    async with alongside(listen(db, channels, ears), name="ears"):
+    async with alongside(lasting(lambda: listen(db, channels, ears), name="ears"), name="ears"):
         yield ears
 
 
@@ -96,9 +98,15 @@ async def listen_on(conn: Any, channels: Sequence[str], ears: Ears) -> None:
         for channel in channels:
             await conn.add_listener(channel, hear)
         ears.ring_all()
-        await gone.wait()
+        while not await happens(gone, ASK_S):
+            await conn.execute("SELECT 1", timeout=ACQUIRE_S)
     finally:
-        conn.remove_termination_listener(end)
-        if not conn.is_closed():
-            for channel in channels:
-                await conn.remove_listener(channel, hear)
+        with suppress(*store_errors.AWAY):  # it is lost already
+            conn.terminate()
+
+
+async def happens(event: asyncio.Event, within_s: float) -> bool:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await event.wait()
+    return event.is_set()

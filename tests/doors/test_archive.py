@@ -6,7 +6,7 @@ import asyncio
 import os
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from msgspec.structs import replace
 from services.common import schema
 from services.common.background import alongside
 from services.common.blobs import Blobs, open_blobs
-from services.common.db import Transaction
+from services.common.caller import Caller
+from services.common.db import Database, Transaction
 from services.common.errors import Unavailable
 from services.common.log.log import Entry
 from services.common.log.postgres import leases
@@ -283,6 +284,28 @@ async def test_two_archivers_of_one_partition_agree(
             await quick.read()
             await slow.write()
             await step(quick)
+    assert await archived(blobs) == await everything(world.log)
+    assert await Lag(world.log)() == 0
+
+
+async def test_an_archiver_that_did_not_hear_of_its_commit_reads_on_behind_it(world: World, blobs: Blobs) -> None:
+    unheard = iter([True])
+
+    class Unheard(Database):
+        @asynccontextmanager
+        async def own(self, caller: Caller, *, within_s: float = 0.0) -> AsyncIterator[Transaction]:
+            async with Database.own(self, caller, within_s=within_s) as tx:
+                yield tx
+            if next(unheard, False):
+                raise Unavailable("STORE_UNAVAILABLE", "The store is away.")
+
+    db = Unheard(world.db.pool, world.db.clock, world.db.subjects)
+    await world.tell(*[a_row() for _ in range(6)])
+    async with asyncio.timeout(20), archiver(db, world.log, blobs) as one:
+        with pytest.raises(Unavailable):
+            await step(one)
+        await world.tell(*[a_row() for _ in range(4)])
+        await step(one)
     assert await archived(blobs) == await everything(world.log)
     assert await Lag(world.log)() == 0
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
 
-from services.common import events
+from services.common import bell, ears, events
 from services.common.call import Call, current
 from services.common.caller import Caller
 from services.common.clock import SystemClock
@@ -18,11 +21,13 @@ from services.common.errors import Denied, Exists, Unavailable
 from services.common.once import once
 from services.common.people.subjects import Subjects
 from services.common.people.wrapping import FileTenantKeys
+from services.common.postgres import connect_once
 from services.local.ports import free_port
 from soma.agent.v1.chat_event_pb2 import Accepted
 from soma.agent.v1.chat_service_pb2 import ChatRequest
 from soma.events.v1alpha1.message_pb2 import MessageEvent
 from tests.house import House
+from tests.sdk.wire import open_wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -203,3 +208,82 @@ async def test_an_id_is_free_again_after_a_day(house: House) -> None:
         async with db.upkeep(ADA) as tx, once(tx, id, ChatRequest(text="y"), Accepted) as answer:
             assert answer.known is None
             answer.keep(Accepted(turn="u"))
+
+
+class Standby:
+    """A connection to a Postgres that is still in recovery."""
+
+    async def execute(self, _statement: str) -> None:
+        raise asyncpg.ReadOnlySQLTransactionError("cannot execute NOTIFY during recovery")
+
+    def terminate(self) -> None:
+        pass
+
+
+async def test_a_ring_that_postgres_refused_rings_on_the_next_connection(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standbys, ours = [Standby()], set[int]()
+
+    async def connect(url: str) -> Any:
+        if standbys:
+            return standbys.pop()
+        conn = await connect_once(url)
+        ours.add(conn.get_server_pid())
+        return conn
+
+    monkeypatch.setattr(bell, "connect_once", connect)
+    heard = asyncio.Queue[int]()
+    witness = await asyncpg.connect(house.admin_url)
+    try:
+        await witness.add_listener(bell.RUNG, lambda _conn, pid, *_told: heard.put_nowait(pid))
+        async with database(house) as db, asyncio.timeout(20):
+            db.bell.ring()
+            while await heard.get() not in ours:
+                pass
+    finally:
+        await witness.close()
+
+
+async def test_ears_that_postgres_refused_hear_on_the_next_connection(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listen_on, faults = ears.listen_on, [asyncpg.ReadOnlySQLTransactionError("cannot execute LISTEN during recovery")]
+
+    async def listen(conn: Any, channels: Sequence[str], open_ears: ears.Ears) -> None:
+        if faults:
+            raise faults.pop()
+        await listen_on(conn, channels, open_ears)
+
+    monkeypatch.setattr(ears, "listen_on", listen)
+    async with database(house) as db, ears.open_ears(db, "laws") as some:
+        with some.ear("laws", "word") as ear:
+            await rung(ear)
+            await house.rows("NOTIFY laws, 'word'")
+            await rung(ear)
+
+
+async def test_ears_whose_connection_died_without_a_word_hear_on_the_next(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ears, "ASK_S", 0.1)
+    monkeypatch.setattr(ears, "ACQUIRE_S", 1.0)
+    url, _ = house.store("agent")
+    server = url.rpartition("@")[2].partition("/")[0]
+    async with (
+        open_wire(server) as wire,
+        asyncpg.create_pool(url.replace(server, wire.address), min_size=1, max_size=2, command_timeout=5) as pool,
+        ears.open_ears(Database(pool, SystemClock(), NO_KEYS), "laws") as some,
+    ):
+        with some.ear("laws", "word") as ear:
+            await rung(ear)
+            wire.deafen()
+            await rung(ear)
+            await house.rows("NOTIFY laws, 'word'")
+            await rung(ear)
+
+
+async def rung(ear: ears.Ear) -> None:
+    async with asyncio.timeout(20):
+        await ear.wait(60)
+    ear.forget()

@@ -126,6 +126,7 @@ class Archiver:
             await self.reader.commit(batch)
             crash.here("archiver: committed")
         except LeaseLost:
+            await self.reader.rewind(place)
             spool.drop(len(spool.entries))
         except Unavailable:
             raise

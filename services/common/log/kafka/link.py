@@ -28,11 +28,13 @@ from aiokafka.errors import (
 from services.common.background import alongside
 from services.common.errors import Unavailable
 from services.common.identity import Identity
+from services.common.telemetry import log
 from services.common.workload import Material
 
 REQUEST_S = 5.0
 """A broker that stands still holds its connections open: what was asked of it is asked elsewhere after this."""
 STOP_S = 5.0
+LOAD_AGAIN_S = 5.0
 ASKED_S, AGAIN_S = 15.0, 0.1
 COMING = (GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError, GroupLoadInProgressError)
 T = TypeVar("T")
@@ -139,9 +141,15 @@ def security(logins: str, context: ssl.SSLContext | None) -> dict[str, Any]:
 async def renew(context: ssl.SSLContext, identity: Identity, version: int) -> None:
     """Use each new SVID for new connections; what is open goes on."""
     while True:
-        version = await identity.rotated(version)
-        context.load_verify_locations(cadata=identity.material.bundle_pem.decode())
-        await asyncio.to_thread(load, context, identity.material)
+        new = await identity.rotated(version)
+        try:
+            context.load_verify_locations(cadata=identity.material.bundle_pem.decode())
+            await asyncio.to_thread(load, context, identity.material)
+        except OSError as fault:
+            log().error("the new SVID cannot be shown to the brokers yet", fault=str(fault))
+            await asyncio.sleep(LOAD_AGAIN_S)
+        else:
+            version = new
 
 
 def load(context: ssl.SSLContext, material: Material) -> None:
