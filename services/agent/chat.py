@@ -42,6 +42,7 @@ class Chat:
     turns: dict[UUID, Turn] = field(default_factory=dict)
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
+    interrupting: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def ask(self, caller: Caller, request: wire.ChatRequest) -> AsyncIterator[ChatEvent]:
         """Admit a turn, or find the one that this request has begun before; then follow it from its first event.
@@ -109,6 +110,7 @@ class Chat:
         """Admit no more; give the running turns a while; then end them in band."""
         self.closing.set()
         await self._until_idle(grace_s)
+        self.interrupting.set()
         for turn in self.turns.values():
             turn.stop("interrupted")
         await self._until_idle(grace_s)
@@ -155,6 +157,8 @@ class Chat:
             raise Exhausted("ROOM_BUSY", message, retry_after_s=2)
 
     def _run(self, turn: Turn) -> None:
+        if self.interrupting.is_set():
+            turn.stop("interrupted")
         self.turns[turn.ids[1]] = turn
         self._keep(self._answer(turn), turn.name)
 

@@ -16,7 +16,7 @@ from services.common.postgres import ACQUIRE_S, store_errors
 
 AGAIN_S = 0.5
 ASK_S = 15.0
-"""How often a connection on which nothing is told is asked whether it is still there."""
+"""How often a connection is asked whether it is still there: when it is not, nothing is told on it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -34,9 +34,7 @@ class Ear:
 
     async def wait(self, within_s: float) -> None:
         """Until something is told, but not longer."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
-                await self._rung.wait()
+        await happens(self._rung, within_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,13 +141,13 @@ async def read(
     books = books or Books()
     async with asyncio.timeout(DEADLINE_S):
         while not until(books):
-            await read_some(engine, reader, books, most)
+            await take_in(engine, reader, books, await reader.fetch(most, 0.2))
     return books
 
 
-async def read_some(engine: Engine, reader: Reader, books: Books, most: int = 100) -> None:
-    """What is there. What another took over meanwhile is left to them."""
-    for run in await reader.fetch(most, 0.2):
+async def take_in(engine: Engine, reader: Reader, books: Books, runs: Iterable[Sequence[Entry]]) -> None:
+    """Handle what was read. What another took over meanwhile is left to them."""
+    for run in runs:
         try:
             await handle(engine, reader, run)
         except LeaseLost:
@@ -255,10 +255,10 @@ async def test_readers_of_a_group_share_the_partitions_and_miss_nothing(engine: 
             ids += await tell(engine, *(a_row(a_key()) for _ in range(16)))
             await engine.publish()
             for reader, mine in zip(readers, books, strict=True):
-                await read_some(engine, reader, mine)
+                await take_in(engine, reader, mine, await reader.fetch(100, 0.1))
         while not set(ids) <= books[0].known | books[1].known:
             for reader, mine in zip(readers, books, strict=True):
-                await read_some(engine, reader, mine)
+                await take_in(engine, reader, mine, await reader.fetch(100, 0.1))
 
 
 async def test_each_group_gets_everything(engine: Engine) -> None:

@@ -47,6 +47,7 @@ from tests.doors.log_suite import (
     has,
     read,
     reading,
+    take_in,
     tell,
 )
 from tests.kafka import DOMAIN, LIVES, Broker
@@ -173,13 +174,8 @@ async def test_a_share_out_in_mid_batch_loses_nothing_and_keeps_the_order(engine
         async with engine.log.reader(group, [TOPIC]) as other:
             while not (books.known >= set(ids) and await engine.log.standing(group) == await ends(engine)):
                 for reader in (one, other):
-                    for run in out if reader is one and out else await reader.fetch(30, 0.1):
-                        try:
-                            await handle(engine, reader, run)
-                        except LeaseLost:
-                            await reader.rewind(run[0].place)
-                        else:
-                            books.enter(run)
+                    runs = out if reader is one and out else await reader.fetch(30, 0.1)
+                    await take_in(engine, reader, books, runs)
                     out = []
     assert books.by_key() == {key: ids[n :: len(keys)] for n, key in enumerate(keys)}
 

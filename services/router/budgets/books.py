@@ -133,6 +133,8 @@ class Books:
                     await self._ledger.tidy(tenant)
         except Refusal as away:
             log().warning("books not tidied", why=away.message)
+        except Exception as fault:  # the leases do not end with it
+            log().error("books not tidied", exc_info=fault)
 
     async def _upkeep(self, tenant: str, calls: list[str]) -> bool:
         try:

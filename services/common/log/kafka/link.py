@@ -145,7 +145,7 @@ async def renew(context: ssl.SSLContext, identity: Identity, version: int) -> No
         try:
             context.load_verify_locations(cadata=identity.material.bundle_pem.decode())
             await asyncio.to_thread(load, context, identity.material)
-        except OSError as fault:
+        except (OSError, ValueError) as fault:  # a full disk, or a bundle that is none
             log().error("the new SVID cannot be shown to the brokers yet", fault=str(fault))
             await asyncio.sleep(LOAD_AGAIN_S)
         else:
