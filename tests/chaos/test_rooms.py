@@ -167,8 +167,10 @@ async def test_a_question_that_is_being_admitted_when_its_agent_is_told_to_stop_
             while await house.is_serving("agent"):
                 await asyncio.sleep(0.01)
     await conn.close()
+    events = await asking
+    await house.end("agent")
 
-    assert kinds(await asking)[-1] == "done"
+    assert kinds(events)[-1] == "done"
 
 
 async def test_a_router_killed_in_mid_answer_ends_the_turn_with_its_text(house: House) -> None:
