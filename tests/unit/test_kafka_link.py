@@ -40,7 +40,7 @@ async def test_a_new_svid_that_could_not_be_loaded_is_loaded_a_little_later(monk
 
 
 def a_material(root: Root) -> Material:
-    svid = issue(root, f"spiffe://{DOMAIN}/ns/soma/sa/workers", "", LIVES.leaf, datetime.now(UTC))
+    svid = issue(root, f"spiffe://{DOMAIN}/ns/soma/sa/agent", "", LIVES.leaf, datetime.now(UTC))
     key = load_der_private_key(svid.key_der, None).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     chain, bundle = (one.public_bytes(Encoding.PEM) for one in (svid.leaf, root.certificate))
     return Material(svid.spiffe_id, key, chain, bundle, svid.ends.timestamp())
