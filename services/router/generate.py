@@ -32,7 +32,6 @@ class Running:
     answer: Answer
     admitted: Admitted
     waiting: asyncio.Task[object] | None = None
-    is_interrupted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,7 @@ class Router:
     """Calls that are being admitted."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     interrupting: asyncio.Event = field(default_factory=asyncio.Event)
+    """Whatever still runs ends now."""
 
     async def decide(self, call: Call, request: DecideRequest) -> Decision:
         """What Generate would decide now. Spends nothing, writes nothing."""
@@ -81,7 +81,6 @@ class Router:
         await self._until_idle(max(0.0, within_s - 2 * END_S))
         self.interrupting.set()
         for run in self.running:
-            run.is_interrupted = True
             if run.waiting:
                 run.waiting.cancel()
         await self._until_idle(END_S)
@@ -97,14 +96,14 @@ class Router:
         finally:
             self.entering.discard(entry)
         answer = Answer(request, asked.size, admitted.decision, admitted.offer, self.admission.live.monotonic())
-        run = Running(answer, admitted, is_interrupted=self.interrupting.is_set())
+        run = Running(answer, admitted)
         self.running.add(run)
         return run
 
     async def _attempt(self, run: Running) -> AsyncGenerator[GenerateEvent]:
         """What the chosen model says. Ends with the answer over, or with another model chosen."""
         answer = run.answer
-        if run.is_interrupted:
+        if self.interrupting.is_set():
             answer.failure = interrupted()
             return
         try:
@@ -114,7 +113,7 @@ class Router:
                     run.waiting = None
                     yield event
                     run.waiting = asyncio.current_task()
-                    if run.is_interrupted:
+                    if self.interrupting.is_set():
                         answer.failure = interrupted()
                         return
         except Broken as broken:
@@ -126,7 +125,7 @@ class Router:
         except Exhausted as busy:
             await self._fall_back(run, Broken(busy.message, reason=busy.reason, blames_model=False))
         except asyncio.CancelledError:
-            if not run.is_interrupted or run.waiting is None:
+            if not self.interrupting.is_set() or run.waiting is None:
                 raise
             run.waiting.uncancel()
             answer.failure = interrupted()
@@ -182,7 +181,7 @@ class Router:
             return
         if moved:
             answer.move(admitted.decision, admitted.offer)
-        if run.is_interrupted:
+        if self.interrupting.is_set():
             answer.sent_tokens, answer.failure = 0, interrupted()
         elif not moved:
             answer.sent_tokens, answer.failure = 0, failed(broken)

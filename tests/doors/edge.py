@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from services.common.reflection import reflect
 from services.local.edge.configuration import EdgeSettings, render
 from services.local.issuer.app import IssuerConfig, issuer_app
 from services.local.issuer.key import mint
-from services.local.ports import has_ipv6
+from services.local.ports import free_port, has_ipv6
 from services.local.wheels import envoy_program
 from services.local.workload.authority import Authority
 from services.local.workload.ca import Lives
@@ -218,12 +217,6 @@ def put_page(directory: Path) -> None:
 
 def put(path: Path, text: str) -> None:
     path.write_text(text)
-
-
-def free_port() -> int:
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        return int(trial.getsockname()[1])
 
 
 @asynccontextmanager

@@ -18,12 +18,13 @@ from google.rpc import code_pb2
 from services.common.api_keys import new_secret
 from services.common.clock import SystemClock
 from services.local.issuer.key import mint, open_key
+from services.local.ports import free_port
 from services.local.workload.sds import put_sds
 from soma.agent.v1 import (
     health_service_pb2,
     health_service_pb2_grpc,
 )
-from tests.doors.edge import FRIEND, Agent, House, envoy, free_port, open_house, served_router
+from tests.doors.edge import FRIEND, Agent, House, envoy, open_house, served_router
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 EVIL = "http://evil.test"

@@ -30,9 +30,10 @@ from cryptography.hazmat.primitives.serialization import (
 from services.local.edge.files import hosts
 from services.local.fault import Fault
 from services.local.https import Given, Https, load, settle
+from services.local.ports import free_port
 from services.local.ready import why_not_whole
 from services.local.workload.sds import put_https
-from tests.doors.edge import House, envoy, free_port, open_house
+from tests.doors.edge import House, envoy, open_house
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 STREAMS = 20

@@ -132,8 +132,7 @@ async def test_a_router_that_stops_while_a_call_falls_back_ends_it_with_an_outco
     hearing = asyncio.create_task(heard(router))
     await books.is_asked.wait()
     stopping = asyncio.create_task(router.drain(0))
-    while not any(run.is_interrupted for run in router.running):
-        await asyncio.sleep(0)
+    await router.interrupting.wait()
     books.answers.set()
     events = await hearing
     assert events[-1].outcome.failure.reason == "INTERRUPTED"
@@ -146,8 +145,7 @@ async def test_a_router_that_stops_before_the_model_is_asked_does_not_ask_it() -
     hearing = router.generate(call_of(), REQUEST)
     await anext(hearing)
     stopping = asyncio.create_task(router.drain(0))
-    while not any(run.is_interrupted for run in router.running):
-        await asyncio.sleep(0)
+    await router.interrupting.wait()
     async with asyncio.timeout(20):
         (last,) = [event async for event in hearing]
     assert last.outcome.failure.reason == "INTERRUPTED"
