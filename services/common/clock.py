@@ -23,10 +23,11 @@ class SystemClock:
 
 
 def new_id() -> uuid.UUID:
-    """A UUIDv7 (RFC 9562): 48 bits of milliseconds, then chance. Sorts by time."""
-    milliseconds, chance = time.time_ns() // 1_000_000, int.from_bytes(os.urandom(10), "big")
-    value = (milliseconds << 80) | (0x7 << 76) | ((chance >> 68) << 64) | (0b10 << 62) | (chance & (1 << 62) - 1)
-    return uuid.UUID(int=value)
+    """A UUIDv7: 48 bits of milliseconds, 12 of their fraction (RFC 9562, 6.2, method 3), 62 of chance. What is made
+    a quarter of a microsecond later, also by another process of this machine, sorts later."""
+    milliseconds, nanoseconds = divmod(time.time_ns(), 1_000_000)
+    fraction, chance = (nanoseconds << 12) // 1_000_000, int.from_bytes(os.urandom(8), "big") >> 2
+    return uuid.UUID(int=(milliseconds << 80) | (0x7 << 76) | (fraction << 64) | (0b10 << 62) | chance)
 
 
 def rfc3339(moment: datetime) -> str:

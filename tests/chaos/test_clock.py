@@ -4,6 +4,7 @@ there twice, the order is that of commits, and nobody waits for a clock to catch
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -151,6 +152,14 @@ async def test_ids_of_one_instant_are_not_the_same(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(time, "time_ns", lambda: 10**18)
     ids = [new_id() for _ in range(100_000)]
     assert len(set(ids)) == len(ids)
+
+
+async def test_of_two_ids_of_one_millisecond_the_later_sorts_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter(range(10**18, 10**18 + 10**6, 250))
+    monkeypatch.setattr(time, "time_ns", lambda: next(moments))
+    ids = [new_id() for _ in range(4000)]
+    assert ids == sorted(ids)
+    assert {(id.version, id.variant, id.int >> 80) for id in ids} == {(7, uuid.RFC_4122, 10**12)}
 
 
 async def shift(scene: Scene, hours: int, *written: Mapping[str, str]) -> None:
