@@ -127,11 +127,14 @@ def sums(rows: Any) -> dict[str, int]:
     return total
 
 
+ROWS = "SELECT * FROM soma.{} AS t WHERE tenant = $1 ORDER BY t"
+
+
 async def read(conn: Any, tenant: str = "acme") -> Books:
     """As the administrator, in one snapshot."""
     async with conn.transaction(isolation="repeatable_read", readonly=True):
         tables: list[list[Row]] = [
-            [dict(row) for row in await conn.fetch(f"SELECT * FROM soma.{table} WHERE tenant = $1", tenant)]
+            [dict(row) for row in await conn.fetch(ROWS.format(table), tenant)]
             for table in ("budgets", "holds", "ledger", "accounts", "budget_spend")
         ]
         return Books(await conn.fetchval("SELECT clock_timestamp()"), *tables)

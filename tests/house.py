@@ -23,7 +23,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from services.common import schema
 from services.common.clock import SystemClock
 from services.local.issuer.key import mint
-from services.local.ports import inner_port
+from services.local.ports import free_port
 from services.local.workload.authority import Authority, open_authority
 from soma.agent.v1.chat_service_pb2_grpc import ChatServiceStub
 from soma.agent.v1.conversation_service_pb2_grpc import ConversationServiceStub
@@ -139,10 +139,17 @@ class House:
         finally:
             await conn.close()
 
+    async def until_settled(self, turn: str, tenant: str = "acme") -> None:
+        """A settlement that takes longer than two seconds ends after the answer."""
+        running = f"SELECT 1 FROM t_{tenant}.decisions WHERE turn = $1 AND settle_time IS NULL"
+        async with asyncio.timeout(20):
+            while await self.rows(running, turn):
+                await asyncio.sleep(0.05)
+
     async def start(self, room: str) -> None:
         """Start a room, or a further one of its kind, and wait until it serves."""
         if room not in self.environment:
-            self.environment[room] = self.environment[kind(room)] | {"SOMA_LISTEN": f"127.0.0.1:{inner_port()}"}
+            self.environment[room] = self.environment[kind(room)] | {"SOMA_LISTEN": f"127.0.0.1:{free_port()}"}
         log = (self.folder / f"{room}.log").open("ab")
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -201,7 +208,7 @@ async def open_house(start: tuple[str, ...] = ROOMS) -> AsyncIterator[House]:
             await schema.set_room_password(admin_url, room, "test")
         for tenant in ("acme", "globex"):
             await schema.add_tenant(admin_url, tenant, ROOMS)
-        issuer = f"127.0.0.1:{inner_port()}"
+        issuer = f"127.0.0.1:{free_port()}"
         common = {
             "SOMAGENT_MODE": "TEST",
             "SPIFFE_ENDPOINT_SOCKET": f"unix://{folder / 'w.sock'}",
@@ -213,7 +220,7 @@ async def open_house(start: tuple[str, ...] = ROOMS) -> AsyncIterator[House]:
         host = admin_url.rpartition("@")[2]
         for room in ROOMS:
             house.environment[room] = common | {
-                "SOMA_LISTEN": f"127.0.0.1:{inner_port()}",
+                "SOMA_LISTEN": f"127.0.0.1:{free_port()}",
                 "SOMA_KEYS_URL": f"file://{folder / 'keys'}",
                 "SOMA_DATABASE_URL": f"postgresql://soma_{room}:test@{host}",
             }

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from services.common.workload import Material
 from services.local import kafka
 from services.local.fault import Fault
-from services.local.ports import inner_port
+from services.local.ports import free_port
 from services.local.process import Process, stop
 from services.local.ready import is_ready
 from services.local.workload.ca import Lives, Root, issue, new_root
@@ -49,9 +49,9 @@ class Broker:
     """One broker, which may be killed and started again where it was."""
 
     folder: Path
-    port: int = field(default_factory=inner_port)
-    controller: int = field(default_factory=inner_port)
-    tls: int = field(default_factory=inner_port)
+    port: int = field(default_factory=free_port)
+    controller: int = field(default_factory=free_port)
+    tls: int = field(default_factory=free_port)
     root: Root = field(default_factory=lambda: new_root(DOMAIN, LIVES, datetime.now(UTC)))
     """Who signs the certificates of those that come by TLS."""
     password: str = field(default_factory=lambda: secrets.token_urlsafe(18))

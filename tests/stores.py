@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from services.local import postgres, valkey
-from services.local.ports import inner_port
+from services.local.ports import free_port
 from services.local.process import Process, stop
 from services.local.ready import Ready, Runs, is_ready
 
@@ -20,7 +20,7 @@ START_S = 20.0
 @asynccontextmanager
 async def running_postgres(folder: Path) -> AsyncIterator[str]:
     """Yields the administrator's URL. Killed or not, the next one in the same folder has its rows and its password."""
-    port, password = inner_port(), kept_password(folder)
+    port, password = free_port(), kept_password(folder)
     await postgres.prepare(folder, password)
     ready = Runs(postgres.ready_command(port))
     async with running(postgres.command(folder, port), ready, signal.SIGINT):
@@ -29,7 +29,7 @@ async def running_postgres(folder: Path) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def running_valkey(folder: Path) -> AsyncIterator[str]:
-    port, password, settings = inner_port(), secrets.token_urlsafe(18), folder.with_name(f"{folder.name}.conf")
+    port, password, settings = free_port(), secrets.token_urlsafe(18), folder.with_name(f"{folder.name}.conf")
     valkey.prepare(folder, settings, port, password)
     async with running(valkey.command(settings), valkey.ready(port, password), signal.SIGTERM):
         yield valkey.url(port, password)

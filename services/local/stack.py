@@ -22,7 +22,7 @@ from services.local.event_log import Choice
 from services.local.fault import Fault, of_disk
 from services.local.files import write_whole
 from services.local.https import Https, Wish, load, settle
-from services.local.ports import inner_port, is_free
+from services.local.ports import free_port, is_free
 from services.local.process import listener
 
 FORMAT = "1"
@@ -192,7 +192,7 @@ def choose_ports(old: Mapping[str, object], edge_port: int | None, grpc_port: in
     for name, last in wanted.items():
         port = int(str(last))
         while not port or port in ports.values() or not is_free(port):
-            port = inner_port()
+            port = free_port()
         ports[name] = port
     return ports
 
@@ -279,4 +279,4 @@ def _locked(file: int) -> bool:
 
 
 def _next_free(port: int) -> int:
-    return next((p for p in range(port + 1, 65536) if is_free(p)), inner_port())
+    return next((p for p in range(port + 1, 65536) if is_free(p)), free_port())

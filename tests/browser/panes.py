@@ -63,8 +63,9 @@ class Panes:
     def tab(self, title: str) -> Locator:
         return self.see("pane-tab").filter(has_text=title)
 
-    def titles(self) -> list[str]:
-        return [title.strip() for title in self.see("pane-tab").all_inner_texts()]
+    def are(self, *titles: str) -> None:
+        """The tabs have these titles, in this order."""
+        expect(self.see("pane-tab")).to_have_text(titles, use_inner_text=True)
 
     def edit(self, text: str) -> None:
         """Begin to edit the pane in front, and write this instead of all that it holds."""

@@ -34,7 +34,7 @@ def test_a_pane_opens_and_grows_while_the_answer_is_written(panes: Panes) -> Non
 def test_the_first_pane_of_an_answer_is_in_front_and_the_others_wait_as_tabs(panes: Panes) -> None:
     panes.asked(ANSWER)
 
-    assert panes.titles() == ["greet.py", "Table"]
+    panes.are("greet.py", "Table")
     expect(panes.tab("greet.py")).to_have_attribute("aria-selected", "true")
     expect(panes.see("pane-announcer")).to_have_text("Pane opened: greet.py.")
     panes.tab("Table").click()

@@ -33,14 +33,14 @@ def test_tabs_their_order_and_the_split_survive_a_reload(panes: Panes) -> None:
     with panes.person.page.expect_response(lambda answer: is_arranging(answer.request)):
         panes.see("beside").click()
     expect(panes.see("pane")).to_have_count(2)
-    before = panes.titles()
+    panes.are("Table", "greet.py", "third.py")
     panes.see("splitter").focus()
     panes.person.page.keyboard.press("ArrowLeft")
     share = panes.see("splitter").get_attribute("aria-valuenow")
     panes.person.page.reload()
 
     expect(panes.see("pane")).to_have_count(2)
-    assert panes.titles() == before == ["Table", "greet.py", "third.py"]
+    panes.are("Table", "greet.py", "third.py")
     expect(panes.see("splitter")).to_have_attribute("aria-valuenow", share or "")
     expect(panes.tab("greet.py")).to_have_attribute("aria-selected", "true")
 
@@ -84,7 +84,7 @@ def test_a_tab_is_moved_by_dragging_it(panes: Panes) -> None:
     panes.asked(ANSWER)
     panes.tab("Table").drag_to(panes.tab("greet.py"))
 
-    assert panes.titles() == ["Table", "greet.py"]
+    panes.are("Table", "greet.py")
 
 
 def test_tab_indents_and_escape_lets_the_keyboard_out_of_the_editor(panes: Panes) -> None:

@@ -23,7 +23,7 @@ from services.common.db import Database, open_database
 from services.common.errors import Unavailable
 from services.common.log.log import Log
 from services.local import postgres
-from services.local.ports import inner_port
+from services.local.ports import free_port
 from services.local.ready import Runs, is_ready
 from soma.events.v1alpha1.message_pb2 import MessageEvent
 from tests.chaos.following import Follower, open_log
@@ -210,7 +210,7 @@ class Scene:
 @asynccontextmanager
 async def running_server(folder: Path) -> AsyncIterator[Server]:
     """With all that writers and followers need."""
-    server = Server(folder, inner_port())
+    server = Server(folder, free_port())
     await server.start()
     try:
         await schema.migrate(server.admin_url, ())

@@ -24,9 +24,9 @@ CALLERS, TIMES = 256, 2
 SOON_S = 1.0
 PATIENCE_S = 10.0
 BUDGETS = (
-    ("tenant", "", "day", "", 16_000, 400),
-    ("tenant", "", "day", "premium", 16_000, None),
-    ("user", "*", "day", "", 4_000, None),
+    ("tenant", "", "month", "", 16_000, 400),
+    ("tenant", "", "month", "premium", 16_000, None),
+    ("user", "*", "month", "", 4_000, None),
     ("user", "p3", "hour", "premium", 500, None),
 )
 LIVE = "SELECT count(*) AS held FROM soma.holds WHERE tenant = $1 AND expire_time > now()"

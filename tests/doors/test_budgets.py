@@ -274,7 +274,7 @@ async def test_leases_are_renewed_while_the_books_of_another_tenant_stand_still(
 
 
 async def test_256_callers_of_several_routers_at_once_are_held_to_every_cap(shop: Shop, db: Database) -> None:
-    await add_budget(shop, "tenant", "", "day", microusd=4000)
+    await add_budget(shop, "tenant", "", "total", microusd=4000)
     await add_budget(shop, "user", "*", "hour", rolling=True, tokens=400)
     admitted = 0
     async with shop.database() as other, shop.admin() as conn:

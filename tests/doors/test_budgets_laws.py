@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -229,8 +229,6 @@ def test_no_budget_is_exceeded_and_nothing_is_lost_or_counted_twice_whatever_hap
         settings=settings(
             max_examples=12 * TIMES,
             stateful_step_count=30,
-            deadline=None,
             phases=(Phase.generate,),
-            suppress_health_check=list(HealthCheck),
         ),
     )

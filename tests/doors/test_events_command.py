@@ -118,7 +118,7 @@ def told(mesh: Mesh) -> Mesh:
 
 
 def audited(mesh: Mesh, action: str) -> list[Any]:
-    query = "SELECT tenant, payload::jsonb->>'resource' AS resource FROM soma.outbox WHERE type = $1"
+    query = "SELECT tenant, payload::jsonb->>'resource' AS resource FROM soma.outbox WHERE type = $1 ORDER BY seq"
     return list(mesh.do(lambda world: world.db.look(query, action)))
 
 

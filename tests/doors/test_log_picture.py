@@ -33,7 +33,8 @@ async def test_what_waits_is_in_the_outbox_and_then_in_its_topics_and_under_a_he
     await seal(house)
     empty = await look(house)
     assert empty["outbox"] == {"events": 0, "oldest": None, "aside": 0}
-    await ask(house.person(), "hello")
+    said = await ask(house.person(), "hello")
+    await house.until_settled(said[0].accepted.turn)
     waiting = await look(house)
     assert waiting["outbox"]["events"] > 0
     assert age_s(waiting["outbox"]["oldest"]) < 60

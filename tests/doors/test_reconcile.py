@@ -25,6 +25,7 @@ from services.workers.reconcile.findings import Finding
 from services.workers.reconcile.gaps import uncovered
 from services.workers.reconcile.reconcile import Reconciler, Report
 from soma.agent.v1 import conversation_service_pb2 as conversation_wire
+from soma.agent.v1.chat_event_pb2 import ChatEvent
 from soma.agent.v1.chat_service_pb2 import CancelTurnRequest
 from soma.canvas.v1 import canvas_service_pb2 as canvas_wire
 from soma.canvas.v1.canvas_pb2 import Pane
@@ -40,10 +41,11 @@ WITH gone AS (DELETE FROM soma.{table} WHERE tenant = $1 AND type = $2 AND {topi
 SELECT count(*) FROM gone
 """
 TOLD = """
-SELECT payload::text AS body FROM soma.outbox
+SELECT payload::text AS body, id FROM soma.outbox
 WHERE tenant = $1 AND type = $2 AND (aggregatetype = 'agent.audit') = $3
 UNION ALL
-SELECT payload::text FROM soma.log WHERE tenant = $1 AND type = $2 AND (topic = 'agent.audit') = $3
+SELECT payload::text, id FROM soma.log WHERE tenant = $1 AND type = $2 AND (topic = 'agent.audit') = $3
+ORDER BY id
 """
 WRITTEN = {"routing.decided": "create_time", "routing.settled": "settle_time"}
 KINDS = (
@@ -67,6 +69,12 @@ class Scene:
     @property
     def reconciler(self) -> Reconciler:
         return Reconciler(self.log.db, self.log, self.cache, None, grace=timedelta(0))
+
+    async def ask(self, text: str, conversation: str = "") -> list[ChatEvent]:
+        """Until the turn's call is settled."""
+        said = await ask(self.person, text, conversation=conversation)
+        await self.house.until_settled(said[0].accepted.turn, self.tenant)
+        return said
 
     async def compare(self, *, repair: bool = False) -> Report:
         return await self.reconciler.compare(self.tenant, repair=repair)
@@ -141,9 +149,9 @@ async def scene(doors: Scene) -> AsyncIterator[Scene]:
 
 
 async def test_a_clean_mesh_reports_nothing(scene: Scene) -> None:
-    said = await ask(scene.person, QUESTION)
+    said = await scene.ask(QUESTION)
     await scene.pane(said[0].accepted.conversation)
-    await ask(scene.person, "and then?", conversation=said[0].accepted.conversation)
+    await scene.ask("and then?", conversation=said[0].accepted.conversation)
     assert await scene.findings() == [], "while all waits for the relay"
     await seal(scene.house)
     report = await scene.compare()
@@ -153,7 +161,7 @@ async def test_a_clean_mesh_reports_nothing(scene: Scene) -> None:
 
 
 async def test_a_lost_event_is_found_and_told_again_as_it_was(scene: Scene) -> None:
-    said = await ask(scene.person, QUESTION)
+    said = await scene.ask(QUESTION)
     await scene.pane(said[0].accepted.conversation)
     await seal(scene.house)
     for kind in KINDS:
@@ -179,7 +187,7 @@ def bare(event: dict[str, Any]) -> dict[str, Any]:
 
 
 async def test_what_is_told_again_is_sealed_with_the_key_of_who_wrote_it(scene: Scene) -> None:
-    await ask(scene.person, QUESTION)
+    await scene.ask(QUESTION)
     [before] = await scene.told("turn.asked")
     await scene.lose("turn.asked")
     await scene.findings(repair=True)
@@ -191,7 +199,7 @@ async def test_what_is_told_again_is_sealed_with_the_key_of_who_wrote_it(scene: 
 
 
 async def test_two_who_repair_at_once_tell_it_once(scene: Scene) -> None:
-    await ask(scene.person, QUESTION)
+    await scene.ask(QUESTION)
     await scene.lose("turn.asked")
     await asyncio.gather(*(scene.compare(repair=True) for _ in range(3)))
     assert len(await scene.told("turn.asked")) == 1
@@ -208,7 +216,7 @@ async def test_a_turn_that_runs_is_no_finding_and_a_turn_just_asked_has_its_grac
 
 
 async def test_a_deleted_conversation_is_no_finding_and_one_that_vanished_is(scene: Scene) -> None:
-    first, second = [(await ask(scene.person, QUESTION))[0].accepted.conversation for _ in range(2)]
+    first, second = [(await scene.ask(QUESTION))[0].accepted.conversation for _ in range(2)]
     request = conversation_wire.DeleteConversationRequest(name=first, request_id=str(new_id()))
     await scene.person.conversations.DeleteConversation(request, metadata=scene.person.metadata, timeout=10)
     assert await scene.findings() == []
@@ -218,7 +226,7 @@ async def test_a_deleted_conversation_is_no_finding_and_one_that_vanished_is(sce
 
 
 async def test_a_newer_version_that_was_not_told_is_found(scene: Scene) -> None:
-    said = await ask(scene.person, QUESTION)
+    said = await scene.ask(QUESTION)
     await scene.pane(said[0].accepted.conversation)
     await scene.execute("UPDATE panes SET text = 'two', version = 2, version_time = clock_timestamp()")
     assert await scene.kinds() == [("event_missing", "pane.created")]
@@ -229,8 +237,8 @@ async def test_a_newer_version_that_was_not_told_is_found(scene: Scene) -> None:
 
 async def test_nothing_of_another_tenant_is_looked_at_or_touched(scene: Scene) -> None:
     async with tenant_of(scene) as other:
-        await ask(scene.person, QUESTION)
-        await ask(other.person, QUESTION)
+        await scene.ask(QUESTION)
+        await other.ask(QUESTION)
         assert await scene.lose("turn.asked", other.tenant) == 1
         assert await scene.findings(repair=True) == []
         assert await other.told("turn.asked") == []
@@ -238,7 +246,7 @@ async def test_nothing_of_another_tenant_is_looked_at_or_touched(scene: Scene) -
 
 
 async def test_an_event_that_cannot_be_read_is_a_finding_and_ends_nothing(scene: Scene) -> None:
-    await ask(scene.person, QUESTION)
+    await scene.ask(QUESTION)
     assert await scene.lose("turn.answered") == 1
     ids = sorted(str(new_id()) for _ in range(2))
     put = """INSERT INTO soma.outbox (id, aggregatetype, aggregateid, type, payload, tenant, slot)
@@ -257,7 +265,7 @@ async def test_an_event_that_cannot_be_read_is_a_finding_and_ends_nothing(scene:
 
 
 async def test_an_audit_event_without_a_leaf_is_found_and_one_without_an_event_too(scene: Scene) -> None:
-    await ask(scene.person, QUESTION)
+    await scene.ask(QUESTION)
     await seal(scene.house)
     async with schema.administering(scene.house.admin_url) as conn:
         [first, second] = await conn.fetch(
@@ -287,7 +295,7 @@ async def test_a_stream_that_was_left_behind_is_removed_and_a_live_one_stays(sce
 
 
 async def test_without_valkey_everything_else_is_still_compared(scene: Scene) -> None:
-    await ask(scene.person, QUESTION)
+    await scene.ask(QUESTION)
     await scene.lose("turn.asked")
     async with open_cache("redis://127.0.0.1:1/0") as away:
         report = await replace(scene.reconciler, cache=away).compare(scene.tenant)
@@ -299,7 +307,7 @@ async def test_when_too_much_is_missing_nothing_is_told_again(scene: Scene, monk
     from services.workers.reconcile import reconcile
 
     monkeypatch.setattr(reconcile, "MOST_REPAIRS", 1)
-    await ask(scene.person, QUESTION)
+    await scene.ask(QUESTION)
     await scene.lose("turn.asked")
     await scene.lose("turn.answered")
     assert [one.repaired for one in await scene.findings(repair=True)] == [False, False]
@@ -307,7 +315,7 @@ async def test_when_too_much_is_missing_nothing_is_told_again(scene: Scene, monk
 
 
 async def test_what_the_archive_does_not_have_is_found(scene: Scene) -> None:
-    await ask(scene.person, QUESTION)
+    await scene.ask(QUESTION)
     await seal(scene.house)
     eager = replace(scene.reconciler, archived=timedelta(0))
     entries = await messages(scene)

@@ -6,7 +6,7 @@ import os
 from typing import TypeVar
 
 import hypothesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis.strategies import SearchStrategy
 
 T = TypeVar("T")
@@ -17,17 +17,11 @@ SEED = int(os.environ.get("SOMA_FUZZ_SEED", "1"))
 
 
 def draw(strategy: SearchStrategy[T], count: int) -> list[T]:
-    """At most `count` values, times SOMA_FUZZ_TIMES. Without a database: nothing of an earlier run comes back."""
+    """At most `count` values, times SOMA_FUZZ_TIMES."""
     drawn: list[T] = []
 
     @hypothesis.seed(SEED)
-    @settings(
-        max_examples=max(1, round(count * TIMES)),
-        database=None,
-        deadline=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
+    @settings(max_examples=max(1, round(count * TIMES)), phases=[Phase.generate])
     @given(strategy)
     def collect(value: T) -> None:
         drawn.append(value)

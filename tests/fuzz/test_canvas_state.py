@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 from grpc import StatusCode
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
@@ -45,12 +45,8 @@ async def test_a_canvas_is_what_its_model_is_after_any_deeds(fuzz: Fuzz) -> None
     bounds = settings(
         max_examples=max(1, round(EXAMPLES * TIMES)),
         stateful_step_count=STEPS,
-        derandomize=True,
-        database=None,
-        deadline=None,
         phases=[Phase.generate, Phase.shrink] if TIMES > 1 else [Phase.generate],
         report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
     )
     machine: Any = lambda: CanvasMachine(seat)  # noqa: E731 - a class is asked for, anything that makes one will do
     await asyncio.to_thread(run_state_machine_as_test, machine, settings=bounds)

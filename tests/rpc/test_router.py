@@ -123,7 +123,7 @@ async def test_an_answer_is_a_decision_then_text_then_one_outcome(asker: Asker, 
 
 async def test_row_events_and_audit_say_the_same(asker: Asker, acme: FakeProvider) -> None:
     decision = (await asker.generate())[0].decision
-    row = await asker.row(decision)
+    row = await asker.settled(decision)
     events = await asker.house.rows("SELECT type FROM soma.told WHERE body->>'decision' = $1 ORDER BY id", decision.id)
     audit = await asker.house.rows(
         "SELECT action FROM soma.audited WHERE body->>'resource' = $1 ORDER BY id", f"decisions/{decision.id}"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from betterproto.lib.google.protobuf import Value
 from google.protobuf import json_format, struct_pb2
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from soma_api.soma.canvas.v1 import PatchOperation
@@ -104,7 +104,7 @@ JSON = some.recursive(
 )
 
 
-@settings(deadline=None, database=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60)
 @given(JSON)
 def test_a_value_is_read_as_it_was_written(json: Any) -> None:
     assert plain(value(json)) == json

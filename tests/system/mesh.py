@@ -22,7 +22,7 @@ from services.local import leftovers, postgres
 from services.local.control import Call
 from services.local.event_log import KAFKA
 from services.local.parts import log_url
-from services.local.ports import inner_port
+from services.local.ports import free_port
 from services.local.process import Process
 from services.local.stack import control_socket_of, load_stack
 from services.local.wheels import postgres_program
@@ -77,10 +77,13 @@ class Mesh:
         return {**os.environ, **ours, **self.environment, **(more or {})}
 
     def up(self, *words: str) -> None:
-        self.soma("up", "--port", str(self.port), *self.log_words(*words))
+        self.soma(*self.up_words(*words))
 
-    def log_words(self, *words: str) -> Sequence[str]:
-        """With the engine of these tests, unless the words name one."""
+    def up_words(self, *words: str) -> Sequence[str]:
+        """With a port for gRPC that no other mesh wants, and the engine of these tests, unless the words name one."""
+        words = ("up", "--port", str(self.port), *words)
+        if "--grpc-port" not in words and not (self.home / "run/ports.json").exists():
+            words = (*words, "--grpc-port", str(free_port()))
         if LOG and "--log" not in words:
             words = (*words, "--log", LOG)
         if KAFKA in words:
@@ -153,7 +156,7 @@ def told_to_kafka(home: Path) -> list[dict[str, Any]]:
 @contextmanager
 def running_mesh(home: Path, mode: str, *words: str) -> Iterator[Mesh]:
     """A mesh that is up, on a free port; at the end nothing of it runs."""
-    mesh = Mesh(home, inner_port(), mode)
+    mesh = Mesh(home, free_port(), mode)
     try:
         mesh.up(*words)
         yield mesh

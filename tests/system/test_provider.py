@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from services.local.ports import inner_port
+from services.local.ports import free_port
 from tests.system.edge import Client, Event, kind, text_of
 from tests.system.mesh import Mesh, wait_until
 
@@ -53,7 +53,7 @@ def client(mesh: Mesh) -> Client:
 def test_a_provider_answers_the_next_turn_and_is_priced_and_when_it_breaks_off_the_local_model_goes_on(
     mesh: Mesh, client: Client
 ) -> None:
-    port = inner_port()
+    port = free_port()
     with fake_provider(port, "--words", "12", "--pace-ms", "5"):
         add(mesh, port, *PRICES)
         wait_until(lambda: "fake" in str(client.call("POST", "/v1/decide", {"text": "x"}).json), what="the reload")
@@ -85,7 +85,7 @@ def test_a_provider_answers_the_next_turn_and_is_priced_and_when_it_breaks_off_t
 
 
 def test_a_key_is_kept_for_the_router_alone_and_shown_nowhere(mesh: Mesh) -> None:
-    port = inner_port()
+    port = free_port()
     done = add(mesh, port, *PRICES)
     secret = mesh.home / "secrets" / "fake"
 
@@ -98,7 +98,7 @@ def test_a_key_is_kept_for_the_router_alone_and_shown_nowhere(mesh: Mesh) -> Non
 
 
 def test_a_model_without_a_price_is_refused(mesh: Mesh) -> None:
-    done = add(mesh, inner_port(), check=False)
+    done = add(mesh, free_port(), check=False)
 
     assert done.returncode != 0
     assert "price" in done.stderr

@@ -14,7 +14,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from services.local.ports import inner_port
+from services.local.ports import free_port
 from services.local.process import Process
 from tests.system.mesh import LOG, Mesh, check_whole, wait_until
 
@@ -44,8 +44,8 @@ def test_a_second_up_says_where_the_mesh_is_and_changes_nothing(scripted_mesh: M
 
 
 def test_two_ups_at_the_same_moment_make_one_mesh(tmp_path: Path) -> None:
-    mesh = Mesh(tmp_path / "soma", inner_port())
-    command, environment = mesh.command("up", "--port", str(mesh.port), *mesh.log_words()), mesh.surroundings()
+    mesh = Mesh(tmp_path / "soma", free_port())
+    command, environment = mesh.command(*mesh.up_words()), mesh.surroundings()
     both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     try:
         assert [up.wait(90) for up in both] == [0, 0]
@@ -151,7 +151,7 @@ def test_a_folder_of_another_format_is_refused_and_not_touched(tmp_path: Path) -
     home = tmp_path / "soma"
     home.mkdir()
     (home / "version").write_text("99\n")
-    refused = Mesh(home, inner_port()).soma("up", check=False)
+    refused = Mesh(home, free_port()).soma("up", check=False)
     assert refused.returncode == 1
     assert "'99'" in refused.stderr
     assert not (home / "passwords.json").exists()
@@ -159,7 +159,7 @@ def test_a_folder_of_another_format_is_refused_and_not_touched(tmp_path: Path) -
 
 def test_a_folder_deeper_than_a_socket_can_be_works(tmp_path: Path) -> None:
     home = tmp_path / ("d" * 60) / ("e" * 60) / "soma"
-    mesh = Mesh(home, inner_port())
+    mesh = Mesh(home, free_port())
     try:
         mesh.up()
         check_whole(mesh)
@@ -212,8 +212,8 @@ def test_of_two_who_take_a_part_at_once_one_has_it(scripted_mesh: Mesh) -> None:
 
 
 def test_in_the_foreground_the_mesh_ends_with_its_command_even_when_that_is_killed(tmp_path: Path) -> None:
-    mesh = Mesh(tmp_path / "soma", inner_port())
-    words = mesh.command("up", "--foreground", "--port", str(mesh.port), *mesh.log_words())
+    mesh = Mesh(tmp_path / "soma", free_port())
+    words = mesh.command(*mesh.up_words("--foreground"))
     command = subprocess.Popen(words, env=mesh.surroundings(), stdout=subprocess.PIPE)
     assert command.stdout is not None
     assert any(b"Ready in" in line for line in command.stdout)
@@ -228,7 +228,7 @@ def test_reset_refuses_a_running_mesh_and_a_folder_that_is_not_ours(scripted_mes
     assert refused.returncode == 1
     assert "soma down" in refused.stderr
     (tmp_path / "precious").write_text("x")
-    stranger = Mesh(tmp_path, inner_port()).soma("reset", "--yes", check=False)
+    stranger = Mesh(tmp_path, free_port()).soma("reset", "--yes", check=False)
     assert stranger.returncode == 1
     assert (tmp_path / "precious").exists()
 

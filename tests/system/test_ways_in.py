@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from services.local.commands import peers, svid
 from services.local.commands.token import mint
 from services.local.fault import Fault
-from services.local.ports import inner_port
+from services.local.ports import free_port
 from services.local.stack import load_stack
 from services.local.workload.ca import LIVES, Root, issue, new_root
 from services.local.workload.federation import bundle_json, bundle_pem
@@ -173,7 +173,7 @@ def test_a_trust_domain_has_one_name_and_a_peer_that_is_not_there_cannot_go(
 
 @pytest.mark.timeout(300)
 def test_the_ways_in_are_kept_until_others_are_asked_for(own_mesh: Callable[[], Mesh]) -> None:
-    mesh, port = own_mesh(), inner_port()
+    mesh, port = own_mesh(), free_port()
     token = mesh.token()
     mesh.down()
     said = mesh.soma("up", "--https", "--grpc-port", str(port)).stdout
@@ -205,7 +205,7 @@ def test_the_ways_in_are_kept_until_others_are_asked_for(own_mesh: Callable[[], 
     ids=" ".join,
 )  # fmt: skip
 def test_ways_in_that_cannot_be_are_one_sentence(tmp_path: Path, words: tuple[str, ...]) -> None:
-    mesh = Mesh(tmp_path / "soma", inner_port())
+    mesh = Mesh(tmp_path / "soma", free_port())
     first = () if "--port" in words else ("--port", str(mesh.port))
     refused = mesh.soma("up", *first, *words, check=False)
     assert refused.returncode == 1

@@ -182,7 +182,7 @@ def test_bytes_that_are_no_json_are_malformed(body: bytes) -> None:
         assert caught.value.reason == "REQUEST_MALFORMED"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON), st.sampled_from(FIELDS), JSON)
 def test_any_json_is_understood_or_refused_with_a_reason(more: dict[str, Any], name: str, value: Any) -> None:
     base = {"model": "soma/auto", "messages": [{"role": "user", "content": "hello"}]}

@@ -16,7 +16,7 @@ from services.local.commands.logs import news, timed
 from services.local.commands.progress import ago
 from services.local.fault import Fault
 from services.local.logs import MOST_BYTES, cut_large, last_words, open_log, tail
-from services.local.ports import free_port
+from services.local.ports import free_port, is_free
 from services.local.process import Process
 from services.local.stack import INNER, SOCKET_BYTES, choose_ports, control_socket_of, open_stack
 
@@ -31,6 +31,29 @@ def test_ports_stay_the_same_until_someone_else_has_one() -> None:
         second = choose_ports(first, None)
     assert second["agent"] != first["agent"]
     assert {**second, "agent": 0} == {**first, "agent": 0}
+
+
+def test_no_port_is_given_twice_before_all_others_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOMA_PORTS", "31000-31039")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 31007))
+        free = set(filter(is_free, range(31000, 31040)))
+        assert {free_port() for _ in free} == free
+
+
+def test_where_every_port_is_taken_the_person_is_told_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port := free_port()))
+        monkeypatch.setenv("SOMA_PORTS", f"{port}-{port}")
+        with pytest.raises(Fault, match=f"Every port of {port}-{port} is taken. Name others"):
+            free_port()
+
+
+@pytest.mark.parametrize("said", ["", "31000", "31007-31000", "0-99", "a-b", "65000-65536"])
+def test_ports_that_are_none_are_refused_in_words(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setenv("SOMA_PORTS", said)
+    with pytest.raises(Fault, match="SOMA_PORTS is a first and a last port"):
+        free_port()
 
 
 def test_passwords_are_made_once_and_differ(tmp_path: Path) -> None:

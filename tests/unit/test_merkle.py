@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.trail.merkle import (
@@ -107,7 +107,6 @@ def test_an_edge_tells_the_root_at_every_size_however_it_got_there() -> None:
             one_by_one = one_by_one.append(LEAVES[size])
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 40), max_size=8))
 def test_any_cut_into_batches_gives_one_tree_and_each_subtree_once(batches: list[int]) -> None:
     edge, seen = Edge(), {}
