@@ -201,7 +201,7 @@ async def test_a_hold_that_nobody_renews_ends_by_itself_and_a_late_settlement_is
     shop: Shop, db: Database
 ) -> None:
     await add_budget(shop, "tenant", "", "day", microusd=100)
-    books, opening = Books(db, lease_s=3.0), opening_of(ANN, Amount(100, 1))
+    books, opening = Books(db, lease_s=8.0), opening_of(ANN, Amount(100, 1))
     assert await books.admit(opening) is None
     assert await books.admit(opening_of(ANN, Amount(1, 1))) is not None
     other = await admitted_at_last(books, Amount(90, 1))
@@ -223,7 +223,7 @@ async def admitted_at_last(books: Books, most: Amount) -> Opening:
 
 
 async def test_leases_of_running_calls_are_renewed(shop: Shop, db: Database) -> None:
-    books, opening = Books(db, lease_s=3.0), opening_of(ANN, Amount(100, 1))
+    books, opening = Books(db, lease_s=8.0), opening_of(ANN, Amount(100, 1))
     assert await books.admit(opening) is None
     (before,) = await shop.rows("SELECT expire_time FROM soma.holds")
     keeping = asyncio.create_task(books.keep())
@@ -247,7 +247,7 @@ async def test_leases_are_renewed_while_the_books_of_another_tenant_stand_still(
     shop: Shop, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.router.budgets.books.SWEEP_S", 0.0)
-    lease, books, gus = timedelta(seconds=6), Books(db, lease_s=6.0), call_of("gus", "globex")
+    lease, books, gus = timedelta(seconds=8), Books(db, lease_s=8.0), call_of("gus", "globex")
     theirs, ours = opening_of(ANN, Amount(1, 1)), opening_of(gus, Amount(1, 1))
     assert [await books.admit(one) for one in (theirs, ours)] == [None, None]
     keeping, queued = asyncio.create_task(books.keep()), opening_of(ANN, Amount(1, 1))
@@ -261,7 +261,7 @@ async def test_leases_are_renewed_while_the_books_of_another_tenant_stand_still(
                     (hold,) = await shop.rows(HOLD, ours.decision.id)
                     began = began or hold["at"]
                     assert hold["expire_time"] > hold["at"]
-                    if hold["at"] > began + 1.5 * lease:
+                    if hold["at"] > began + 1.1 * lease:
                         break
                     await asyncio.sleep(0.05)
         await asyncio.wait([admitting])

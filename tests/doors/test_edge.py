@@ -379,13 +379,13 @@ async def test_a_room_that_is_down_or_is_not_who_it_should_be_is_said_at_once(ho
     async with served_router(house.authority, "agent") as impostor:
         settings = replace(
             house.settings, port=free_port(), admin=str(tmp_path / "a.sock"),
-            rooms={"agent": f"127.0.0.1:{free_port()}", "router": impostor},
+            rooms={"agent": f"127.0.0.1:{free_port()}", "router": impostor}, unary_s=60,
         )  # fmt: skip
         async with envoy(settings, tmp_path / "edge.yaml"):
             other = replace(house, settings=settings)
             token = house.token()
             for method, path in (("POST", "/v1/chat:stream"), ("GET", "/v1/conversations"), ("POST", "/v1/decide")):
-                async with asyncio.timeout(4):
+                async with asyncio.timeout(20):
                     answer = await other.call(method, path, token=token, data="{}" if method == "POST" else None)
                     said = await refused(answer, 503, "ROOM_UNAVAILABLE", code_pb2.UNAVAILABLE)
                 assert said["details"][1] == {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "1s"}

@@ -20,6 +20,7 @@ from aiohttp import web
 from services.common.errors import Exhausted, Invalid, Unavailable
 from services.common.learning.gist import BEGINNING, END
 from services.local.ports import free_port
+from services.router.models import embeddings
 from services.router.models.embeddings import (
     MOST_FLIGHTS,
     PATIENCE_S,
@@ -119,8 +120,9 @@ async def test_prompts_that_begin_and_end_alike_for_as_long_as_is_read_are_one(s
 
 
 async def test_a_stalled_server_costs_a_decision_its_patience_and_the_answer_is_there_for_the_next(
-    server: Server,
+    server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(embeddings, "FLIGHT_S", 60.0)
     async with open_embedder(server.url) as embedder:
         server.may.clear()
         began = time.monotonic()
@@ -239,13 +241,16 @@ async def test_the_cache_forgets_what_was_asked_for_longest_ago_by_count_and_by_
 
 
 @needs_model
-async def test_the_model_process_answers_a_decision_in_time_and_when_it_is_stopped_or_killed_none_fails() -> None:
+async def test_the_model_process_answers_a_decision_in_time_and_when_it_is_stopped_or_killed_none_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     port = free_port()
+    monkeypatch.setattr(embeddings, "FLIGHT_S", 60.0)
     async with (
         running_model(port, SOMA_LISTEN="", SOMA_EMBEDDINGS_LISTEN=f"127.0.0.1:{port}") as process,
         open_embedder(f"http://127.0.0.1:{port}/v1") as embedder,
     ):
-        embedder.patience_s = 2.0
+        embedder.patience_s = LONG_S
         cat = await embedder.vector("A cat sleeps on the sofa.")
         made = await vectors_from(embedder.session, embedder.endpoint, ["A cat sleeps on the sofa.", "Hi"])
         assert cat is not None and len(cat) == 384

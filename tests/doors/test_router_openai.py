@@ -110,12 +110,15 @@ async def test_whoever_stops_listening_hangs_up_on_the_provider(bench: Bench) ->
 
 
 async def test_a_listener_slower_than_the_provider_misses_nothing(bench: Bench) -> None:
-    bench.limits, bench.provider.behaviour = LIMITS, Behaviour(words=20, pace_ms=30)
+    bench.limits = replace(LIMITS, first_text_s=20, idle_s=2)
+    bench.provider.behaviour = Behaviour(words=20, pace_ms=30)
     heard: list[str] = []
     async with aclosing(bench.adapter.stream(bench.prompt())) as stream:
         async for piece in stream:
             if len(heard) == 1:
-                await asyncio.sleep(LIMITS.idle_s * 2)  # time must really pass: the provider's patience is measured
+                await asyncio.sleep(
+                    bench.limits.idle_s * 2
+                )  # time must really pass: the provider's patience is measured
             heard.append(piece if isinstance(piece, str) else "")
     assert "".join(heard) == said(bench.provider.behaviour)
 

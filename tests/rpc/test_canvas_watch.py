@@ -388,12 +388,12 @@ async def following(room: Watching, person: Person, parent: str) -> AsyncIterato
 
 async def test_a_silent_watch_beats_and_a_long_one_is_done(house: House, person: Person) -> None:
     parent = await conversation(person)
-    async with watcher(house, watch_s=4, heartbeat_s=0.8) as room, following(room, person, parent) as events:
+    async with watcher(house, watch_s=8, heartbeat_s=0.8) as room, following(room, person, parent) as events:
         said = [event async for event in events]
 
     kinds = [event.WhichOneof("event") for event in said]
     assert (kinds[0], kinds[-1], said[-1].done.deleted) == ("patch", "done", False)
-    assert 1 <= len(kinds[1:-1]) <= 4
+    assert 1 <= len(kinds[1:-1]) <= 9
     assert set(kinds[1:-1]) == {"heartbeat"}
     assert not any(event.HasField("revision") for event in said[1:])
 

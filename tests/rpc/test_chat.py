@@ -364,7 +364,7 @@ async def test_a_watch_beyond_what_is_kept_waits_for_it_where_valkey_is_away(hou
     house.environment[room] = house.environment["agent"] | elsewhere
     await house.start(room)
     try:
-        turn, _, seen = await begin(person, "script:words=300 script:pace=10", words=50)
+        turn, _, seen = await begin(person, "script:words=150 script:pace=10", words=50)
         after = seen[-1].sequence
         rest = await watch(house.person(at=room), turn, after)
     finally:

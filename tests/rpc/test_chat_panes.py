@@ -206,7 +206,7 @@ async def test_without_canvas_the_answer_is_as_ever_and_its_end_a_little_late(ho
 
     assert order(seen) == ["accepted", "decision", "text", "pane", "text", "pane", "text", "done"]
     assert text_of(seen) == LONG
-    assert late_s < 5, "two seconds, and what a busy machine adds"
+    assert late_s < 10, "two seconds, and what a busy machine adds"
     assert "panes not written" in (house.folder / "agent.log").read_text()
 
 

@@ -24,7 +24,7 @@ PROVIDERS = """
 [[provider]]
 name = "acme"
 base_url = "{url}"
-first_text_s = 2
+first_text_s = 8
 idle_s = 5
 running = 2
 queued = 2
@@ -72,7 +72,7 @@ class Asker:
 
     async def until(self, states: list[str]) -> None:
         """Until the router sees the provider's models so: "" for open, else why not."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while [c.closed for c in (await self.decide()).candidates if c.provider == "acme"] != states:
                 await asyncio.sleep(0.05)
 
@@ -249,7 +249,7 @@ async def test_a_message_that_fits_no_window_is_refused_before_the_stream(asker:
 async def test_a_provider_that_has_too_much_to_do_is_left_alone_for_as_long_as_it_says(
     asker: Asker, acme: FakeProvider
 ) -> None:
-    acme.behaviour = Behaviour(status=429, retry_after="5")
+    acme.behaviour = Behaviour(status=429, retry_after="9")
     events = await asker.generate("script:words=1")
     assert events[1].decision.provider == "scripted"
     closed = next(c.closed for c in (await asker.decide()).candidates if c.provider == "acme")

@@ -47,6 +47,7 @@ async def fake(house: House, calm: Calm) -> AsyncIterator[FakeProvider]:
     async with open_fake_provider() as provider:
         key.write_text("sk-1")
         told = PROVIDERS.format(url=provider.base_url).replace('"acme"', f'"{calm.provider}"')
+        told = told.replace("first_text_s = 8\n", "first_text_s = 2\n")
         file.write_text(told.replace("latency_ms = 1\n", f"latency_ms = {LATENCY_MS}\n"))
         await calm.until_there(True)
         yield provider
